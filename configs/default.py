@@ -1,0 +1,93 @@
+"""Every field of every room, with its unit. Variants override, nothing else has defaults.
+
+    python train.py --config=configs/default.py --workdir=runs/default \
+        --config.data.root=/data/coco
+
+A GroupNorm network from scratch at 512 px. Hardware: one GPU box. Measured: not run.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The base configuration."""
+    return ConfigDict(
+        {
+            "seed": 0,  # of parameters, batches and augmentation
+            "parallel": "pmap",  # or "jit": the same step body as jit + NamedSharding
+            "model": {
+                "widths": (64, 128, 256, 512),  # channels of C2..C5
+                "depths": (2, 2, 2, 2),  # residual blocks of C2..C5
+                "width": 256,  # channels of pyramid, decoder and head
+                "head_depth": 4,  # convolutions of the head
+                "head_kernel": 3,  # 1 or 3, of the classifiers
+                "tag": 8,  # dimensions of the free instance tag
+                "mid": True,  # multi-instance decoder; False: plain sum of levels
+                "ktm": True,  # charts by knowledge transfer; False: their own kernel
+                "graph_rules": True,  # anatomy's rules in the body graph
+                "graph_words": True,  # likeness of words in the body graph
+                "graph_split_pairs": True,  # tell front from back; False: paper's form
+                "train_graph": True,  # whether the graph is trained
+                "own_kernel": False,  # residual chart kernel; not in the paper
+                "dtype": "float32",  # of activations; parameters stay float32
+            },
+            "codec": {
+                "max_people": 24,  # per image in training; the largest are kept
+                "max_points": 1024,  # annotated surface points per image
+                "max_instances": 32,  # people decoded per image
+                "mask_threshold": 0.4,  # probability above which a pixel is a person
+                "min_score": 0.05,  # instances below are dropped
+                "min_posterior": 0.02,  # pixels that fit nobody better belong to nobody
+                "max_overlap": 0.5,  # mask IoU above which the weaker instance is dropped
+                "box_quantile": 0.002,  # share of pixels beyond each side of a box
+            },
+            "data": {
+                "root": "",  # COCO directory: train2014/ val2014/ annotations/
+                "train_split": "train",
+                "eval_split": "minival",
+                "symmetry": "",  # UV_symmetry_transforms.mat for real data; "": our body's
+                "canvas": 512,  # training canvas, pixels, divisible by 32
+                "eval_canvas": 512,  # evaluation canvas, pixels, divisible by 32
+                "batch_size": 16,  # global, divisible by the devices
+                "eval_batch_size": 8,
+                "threads": 4,  # that read and transform images
+            },
+            "augment": {
+                "scale_min": 0.5,  # of the scale that fits the image into the canvas
+                "scale_max": 2.0,
+                "flip": 0.5,  # probability
+                "color": 0.3,  # strength of brightness, contrast, saturation changes
+            },
+            "loss": {  # weights, by the names of losses.TERMS
+                "chart": 1.0,
+                "uv": 20.0,
+                "parts": 2.0,
+                "mask": 5.0,
+                "keypoints": 0.1,
+                "center": 1.0,
+                "instance": 1.0,
+                "offset": 1.0,
+                "bandwidth": 10.0,
+                "tag": 0.1,
+                "quality": 1.0,
+            },
+            "optim": {
+                "name": "sgd",  # or "adamw"
+                "lr": 0.01,  # at the batch size above
+                "momentum": 0.9,  # sgd only
+                "weight_decay": 1e-4,  # of kernels
+                "clip": 1.0,  # global gradient norm; 0: off
+                "schedule": "step",  # or "cosine"
+                "drops": (0.77, 0.92),  # shares of the run after which lr falls tenfold
+                "warmup_steps": 1000,
+                "warmup_start": 0.1,  # share of lr at the first step
+            },
+            "train": {
+                "steps": 130_000,
+                "log_steps": 50,  # steps between log lines
+                "save_steps": 2000,  # steps between checkpoints
+                "keep": 3,  # checkpoints kept
+                "ema": 0.0,  # decay a step of the averaged parameters; 0: off
+            },
+        }
+    )

@@ -1,0 +1,34 @@
+"""The whole path in minutes on two CPU cores: rendered people at 256 px.
+
+    make demo
+
+or, on a data set of your own, `python train.py --config=configs/tiny.py --workdir=DIR
+--config.data.root=ROOT`. Measured result: see the README's demo section.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Small widths, a short run; every module is the real one."""
+    config = default.get_config()
+    config.model.update(
+        widths=(24, 48, 96, 128),
+        depths=(1, 1, 2, 1),
+        width=32,
+        head_depth=2,
+        head_kernel=1,
+        tag=4,
+    )
+    config.codec.update(max_people=6, max_points=512, max_instances=16)
+    config.data.update(
+        canvas=192, eval_canvas=256, batch_size=8, eval_batch_size=4, threads=2
+    )
+    config.augment.update(scale_min=0.9, scale_max=1.7)
+    config.optim.update(
+        name="adamw", lr=3e-3, weight_decay=0.02, schedule="cosine", warmup_steps=50
+    )
+    config.train.update(steps=900, log_steps=10, save_steps=300, ema=0.99)
+    return config

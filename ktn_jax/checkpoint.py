@@ -1,0 +1,122 @@
+"""Checkpoints by Orbax: the weights, the optimiser's state and the config of a run.
+
+Weights and optimiser state are separate items, so that evaluation and export read the
+weights alone. A run can be evaluated and exported from its folder and nothing else.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax import checkpoint as ocp
+
+from ktn_jax.errors import UserError
+from ktn_jax.structs import TrainState
+
+WEIGHTS = ("params", "frozen", "ema")
+PROGRESS = ("step", "opt_state")
+
+
+def open_run(workdir: str | Path, *, keep: int | None = None) -> ocp.CheckpointManager:
+    """The checkpoint manager of a run's folder; half-written checkpoints are removed."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    folder = Path(workdir).absolute() / "checkpoints"
+    names = ("weights", "progress", "config")
+    return ocp.CheckpointManager(folder, item_names=names, options=options)
+
+
+def save(run: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]) -> None:
+    """Begin writing a checkpoint of state.step; atomic, in the background."""
+    weights = {name: getattr(state, name) for name in WEIGHTS}
+    progress = {name: getattr(state, name) for name in PROGRESS}
+    items = ocp.args.Composite(
+        weights=ocp.args.StandardSave(weights),
+        progress=ocp.args.StandardSave(progress),
+        config=ocp.args.JsonSave(config),
+    )
+    run.save(int(state.step), args=items)
+
+
+def restore(run: ocp.CheckpointManager, like: TrainState) -> TrainState:
+    """The newest checkpoint, laid out like a state of the same architecture."""
+    step = run.latest_step()
+    weights = {name: getattr(like, name) for name in WEIGHTS}
+    progress = {name: getattr(like, name) for name in PROGRESS}
+    _check_same(run, step, weights)
+    items = run.restore(
+        step,
+        args=ocp.args.Composite(
+            weights=ocp.args.StandardRestore(weights),
+            progress=ocp.args.StandardRestore(progress),
+        ),
+    )
+    return TrainState(**items["weights"], **items["progress"])
+
+
+def read_config(workdir: str | Path) -> dict[str, Any]:
+    """The config a run was trained with."""
+    with _existing(workdir) as run:
+        args = ocp.args.Composite(config=ocp.args.JsonRestore())
+        return dict(run.restore(run.latest_step(), args=args)["config"])
+
+
+def read_weights(workdir: str | Path, like: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Step and variables {"params", "frozen"} of the newest checkpoint, averaged if any.
+
+    like: shapes of the network's variables, {"params": ..., "frozen": ...}.
+    """
+    with _existing(workdir) as run:
+        step = run.latest_step()
+        stored = run.item_metadata(step)["weights"]
+        averaged = bool(jax.tree.leaves(dict(stored)["ema"]))
+        params = like["params"]
+        wanted = {
+            "params": params,
+            "frozen": like["frozen"],
+            "ema": params if averaged else {},
+        }
+        _check_same(run, step, wanted)
+        args = ocp.args.Composite(weights=ocp.args.StandardRestore(wanted))
+        weights = run.restore(step, args=args)["weights"]
+    best = weights["ema"] if averaged else weights["params"]
+    return step, {"params": best, "frozen": weights["frozen"]}
+
+
+def _existing(workdir: str | Path) -> ocp.CheckpointManager:
+    folder = Path(workdir) / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"no checkpoint in {workdir}; give the --workdir of a training run")
+    run = open_run(workdir)
+    if run.latest_step() is None:
+        raise UserError(f"{folder} holds no finished checkpoint yet; let train.py save one")
+    return run
+
+
+def _check_same(run: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> None:
+    """Raise with both differences where stored weights are another architecture's."""
+    stored = _shapes(run.item_metadata(step)["weights"])
+    expected = _shapes(wanted)
+    if stored == expected:
+        return
+    only_stored = sorted(set(stored.items()) - set(expected.items()))
+    only_expected = sorted(set(expected.items()) - set(stored.items()))
+    raise UserError(
+        f"checkpoint {run.directory}/{step} is of another architecture: "
+        f"{len(only_stored)} weights there are not in this config's network "
+        f"(first {_first(only_stored)}), {len(only_expected)} of the network are not there "
+        f"(first {_first(only_expected)}); use the config it was trained with, or a new --workdir"
+    )
+
+
+def _first(rows: list[tuple[str, tuple]]) -> str:
+    return f"{rows[0][0]} {list(rows[0][1])}" if rows else "none"
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = ["/".join(str(getattr(k, "key", k)) for k in path) for path, _ in leaves]
+    return {
+        name: tuple(leaf.shape)
+        for name, (_, leaf) in zip(names, leaves, strict=True)
+        if hasattr(leaf, "shape")
+    }

@@ -1,0 +1,355 @@
+"""People -> Targets (numpy, on the host) and Fields -> Instances (jax, inside jit).
+
+The two directions are one object so that they share every constant; tests close the
+circle. Shapes are fixed by max_people, max_points and max_instances: decoding costs the
+same for one person and for thirty. Grouping is ours (the paper works on boxes).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ktn_jax import embedding, maps
+from ktn_jax.anatomy import NUM_KEYPOINTS, UNKNOWN_PART
+from ktn_jax.geometry import STRIDE
+from ktn_jax.records import Person
+from ktn_jax.structs import Fields, Instances, Targets
+
+Array = jax.Array
+
+ANCHOR_SIGMA = 0.12  # of a person's size sqrt(pixels), for the centre heat-map
+KEYPOINT_SIGMA = 0.05  # the same for keypoints
+MIN_SIGMA = 1.0  # cells
+WORST_FIT = -9.0  # logits of belonging end here, so that one cell cannot spoil its
+# neighbours' pixels when logits are interpolated
+NEAR_ZERO = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+    """Sizes and thresholds of the way in and out."""
+
+    max_people: int  # P: the largest people of an image are kept
+    max_points: int  # N: surface points of an image
+    max_instances: int  # K: people decoded
+    mask_threshold: float  # a pixel is a person where sigmoid(mask) is above
+    min_score: float  # instances below are dropped
+    min_posterior: float  # pixels that fit no instance better belong to nobody
+    max_overlap: float  # of two instances that share more, the weaker is dropped
+    box_quantile: float  # share of an instance's pixels a box may cut on each side
+
+    # --- in: one image, numpy ---------------------------------------------------
+
+    def encode(
+        self,
+        people: Sequence[Person],
+        size: tuple[int, int],
+        inside: np.ndarray | None = None,
+    ) -> Targets:
+        """Targets of one image, without batch axis.
+
+        people: on the canvas, masks [H, W].   size: (H, W), divisible by STRIDE.
+        inside: [h, w] bool, False where the canvas lies beyond the image; None: all in.
+        """
+        height, width = size[0] // STRIDE, size[1] // STRIDE
+        inside = np.ones((height, width), bool) if inside is None else inside
+        crowd = np.zeros((height, width), bool)
+        for region in people:
+            if region.crowd:
+                crowd |= _coverage(region.mask) > 0
+        singles = sorted((p for p in people if not p.crowd), key=lambda p: -p.mask.sum())
+        cover = np.zeros((len(singles), height, width), np.float32)
+        for row, person in zip(cover, singles, strict=True):
+            row[:] = _coverage(person.mask)
+        total = np.minimum(cover.sum(0), 1)
+        owner = _owners(cover, total)
+        free = inside & ~(crowd & (total == 0))  # where nobody annotated, nothing is known
+        return Targets(
+            **self._points(singles),
+            mask=total,
+            mask_valid=free,
+            parts=np.where(free, _parts(singles, total), UNKNOWN_PART).astype(np.int32),
+            **_keypoints(singles, owner, free),
+            **self._people(owner),
+        )
+
+    def _points(self, people: Sequence[Person]) -> dict[str, np.ndarray]:
+        """Every person's points in one padded list; evenly thinned if too many."""
+        rows = [p.points for p in people if p.points is not None]
+        yx = np.concatenate([np.zeros((0, 2)), *(r.yx for r in rows)])
+        chart = np.concatenate([np.zeros(0), *(r.chart for r in rows)])
+        uv = np.concatenate([np.zeros((0, 2)), *(r.uv for r in rows)])
+        keep = np.arange(len(yx))
+        if len(keep) > self.max_points:
+            keep = np.linspace(0, len(keep) - 1, self.max_points).round().astype(int)
+        pad = self.max_points - len(keep)
+        return {
+            "points_yx": np.pad(yx[keep], ((0, pad), (0, 0))).astype(np.float32),
+            "points_chart": np.pad(chart[keep], (0, pad)).astype(np.int32),
+            "points_uv": np.pad(uv[keep], ((0, pad), (0, 0))).astype(np.float32),
+            "points_valid": np.arange(self.max_points) < len(keep),
+        }
+
+    def _people(self, owner: np.ndarray) -> dict[str, np.ndarray]:
+        """Anchor, box and centre heat-map of the first max_people people seen."""
+        height, width = owner.shape
+        center = np.zeros((height, width), np.float32)
+        anchors = np.zeros((self.max_people, 2), np.float32)
+        boxes = np.zeros((self.max_people, 4), np.float32)
+        kept = np.full((height, width), -1, np.int32)
+        seen = [k for k in range(owner.max(initial=-1) + 1) if (owner == k).any()]
+        for slot, k in enumerate(seen[: self.max_people]):
+            cells = np.argwhere(owner == k)
+            kept[owner == k] = slot
+            # on the body always, and not shared by people whose boxes share a centre
+            nearest = np.square(cells - cells.mean(0)).sum(1).argmin()
+            anchors[slot] = (cells[nearest] + 0.5) * STRIDE
+            boxes[slot] = (*cells.min(0) * STRIDE, *(cells.max(0) + 1) * STRIDE)
+            spread = max(MIN_SIGMA, ANCHOR_SIGMA * np.sqrt(len(cells)))
+            _paint(center, cells[nearest] + 0.5, spread)
+        return {
+            "center": center,
+            "owner": kept,
+            "anchors": anchors,
+            "boxes": boxes,
+            "people_valid": np.arange(self.max_people) < len(seen),
+        }
+
+    # --- out: a batch, jax ------------------------------------------------------
+
+    def decode(self, fields: Fields) -> Instances:
+        """People found in a batch of Fields; jit-able, fixed shapes."""
+        return jax.vmap(self._decode_one)(fields)
+
+    def _decode_one(self, fields: Fields) -> Instances:
+        height, width = fields.center.shape
+        found = min(self.max_instances, height * width)
+        peak, cell = jax.lax.top_k(_peaks(fields.center).reshape(-1), found)
+        fit = _fit(fields, _sharpen(fields, embedding.read_seeds(fields, cell)))
+        belongs = jnp.exp(fit) * jax.nn.sigmoid(fields.mask)  # [K, h, w]
+        quality = jax.nn.sigmoid(fields.quality.reshape(-1)[cell])
+        score = peak * quality * _mean_posterior(belongs)
+        score, rank = jax.lax.top_k(score, found)
+        fit, belongs = fit[rank], belongs[rank]
+        valid = (score > self.min_score) & ~self._repeated(belongs, score)
+        owner, surface = self._label(fields, fit, valid)
+        box, seen = _boxes(owner, found, self.box_quantile)
+        valid &= seen
+        return Instances(
+            valid=valid,
+            score=jnp.where(valid, score, 0.0),
+            quality=jnp.where(valid, quality[rank], 0.0),
+            box=jnp.where(valid[:, None], box, 0.0),
+            keypoints=_read_keypoints(fields.keypoints, belongs) * valid[:, None, None],
+            owner=owner,
+            **surface,
+        )
+
+    def _repeated(self, belongs: Array, score: Array) -> Array:
+        """[K] whether a better instance shares too much of the same cells.
+
+        belongs: [K, h, w] in order of falling score. This is matrix NMS (Wang et al.
+        2020) with a hard end: a rival that is a repeat itself counts for less.
+        """
+        flat = belongs.reshape(len(score), -1)
+        shared = flat @ flat.T
+        area = jnp.diagonal(shared)
+        overlap = shared / jnp.maximum(area[:, None] + area[None] - shared, NEAR_ZERO)
+        better = jnp.tril(overlap, -1)  # row i: overlaps with the better ones
+        own = better.max(1)  # how much the rival itself repeats somebody
+        return (better * (1 - own[None])).max(1) > self.max_overlap
+
+    def _label(
+        self, fields: Fields, fit: Array, valid: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """Instance, chart, (U, V) and part of every canvas pixel.
+
+        fit: [K, h, w] logits of belonging. Logits, not labels, are brought to full
+        resolution (as the paper's heads do).
+        """
+        mask = maps.upsample(fields.mask)
+        height, width = mask.shape
+        owner = _assign(fit, valid, jnp.log(self.min_posterior))
+        owner = jnp.where(jax.nn.sigmoid(mask) > self.mask_threshold, owner, -1)
+        someone = owner >= 0
+        # background is decided by the mask, so that only true charts and parts compete
+        chart = maps.upsample(fields.chart[..., 1:]).argmax(-1) + 1
+        parts = maps.upsample(fields.parts[..., 1:]).argmax(-1) + 1
+        pixels = maps.cell_centers(height, width).reshape(-1, 2) / STRIDE
+        uv = maps.sample_channel(fields.uv, chart.reshape(-1), pixels)
+        uv = jnp.round(jnp.clip(uv, 0, 1) * 255).reshape(height, width, 2)
+        surface = {
+            "chart": jnp.where(someone, chart, 0).astype(jnp.uint8),
+            "uv": jnp.where(someone[..., None], uv, 0).astype(jnp.uint8),
+            "parts": jnp.where(someone, parts, 0).astype(jnp.uint8),
+        }
+        return owner, surface
+
+
+# --- encode's pieces ------------------------------------------------------------
+
+
+def _coverage(mask: np.ndarray) -> np.ndarray:
+    """[h, w] f32 share of each cell that a canvas mask [H, W] covers."""
+    height, width = mask.shape[0] // STRIDE, mask.shape[1] // STRIDE
+    return mask.reshape(height, STRIDE, width, STRIDE).mean((1, 3), dtype=np.float32)
+
+
+def _owners(cover: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """[h, w] i32 person who covers most of a cell that people cover half of, else -1."""
+    if not len(cover):
+        return np.full(total.shape, -1, np.int32)
+    # the smaller of two whose masks overlap is the one in front more often
+    last = len(cover) - 1 - cover[::-1].argmax(0)
+    return np.where(total >= 0.5, last, -1).astype(np.int32)
+
+
+def _parts(people: Sequence[Person], total: np.ndarray) -> np.ndarray:
+    """[h, w] part seen at each cell's centre; 255 on people without part labels."""
+    at = slice(STRIDE // 2, None, STRIDE)
+    parts = np.zeros(total.shape, np.int32)
+    for person in people:
+        seen = person.mask[at, at]
+        if person.parts is None:
+            parts[seen] = UNKNOWN_PART
+            continue
+        label = person.parts[at, at]
+        parts[seen | (label > 0)] = label[seen | (label > 0)]
+    fringe = (parts == 0) & (total > 0)  # a cell whose centre misses its person
+    return np.where(fringe, UNKNOWN_PART, parts)
+
+
+def _keypoints(
+    people: Sequence[Person], owner: np.ndarray, free: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Heat-maps of all annotated keypoints, hidden ones too."""
+    heat = np.zeros((NUM_KEYPOINTS, *owner.shape), np.float32)
+    valid = free.copy()
+    for k, person in enumerate(people):
+        if person.keypoints is None:
+            valid &= owner != k
+            continue
+        spread = KEYPOINT_SIGMA * np.sqrt(max((owner == k).sum(), 1))
+        for plane, (y, x, visible) in zip(heat, person.keypoints, strict=True):
+            if visible:
+                _paint(plane, np.array([y, x]) / STRIDE, max(MIN_SIGMA, spread))
+    return {"keypoints": np.moveaxis(heat, 0, -1), "keypoints_valid": valid}
+
+
+def _paint(heat: np.ndarray, at: np.ndarray, spread: float) -> None:
+    """Raise a heat-map to a Gaussian; the cell that holds the point gets exactly 1.
+
+    heat: [h, w], changed in place.   at: (y, x) in cells, continuous.   spread: cells.
+    """
+    axes = [np.exp(-((np.arange(n) + 0.5 - c) ** 2) / (2 * spread**2))
+            for n, c in zip(heat.shape, at, strict=True)]  # fmt: skip
+    np.maximum(heat, np.outer(*axes), out=heat)
+    y, x = np.floor(at).astype(int)
+    if 0 <= y < heat.shape[0] and 0 <= x < heat.shape[1]:
+        heat[y, x] = 1
+
+
+# --- decode's pieces, one image -------------------------------------------------
+
+
+def _peaks(center: Array) -> Array:
+    """[h, w] probability of an anchor where it is a 3x3 maximum, else 0."""
+    heat = jax.nn.sigmoid(center)
+    return jnp.where(heat >= maps.local_max(heat), heat, 0.0)
+
+
+def _fit(fields: Fields, seeds: embedding.Seeds) -> Array:
+    """[K, h, w] logit of every cell's belonging to every seed, not below WORST_FIT."""
+    vote = embedding.votes(fields)
+    fit = jax.vmap(lambda seed: embedding.logit(vote, fields.tag, seed))(seeds)
+    return jnp.maximum(fit, WORST_FIT)
+
+
+def _sharpen(fields: Fields, seeds: embedding.Seeds) -> embedding.Seeds:
+    """Seeds after one E-M step: place and tag become the mean of what belongs to them.
+
+    On toy crowds the step lifts mean instance IoU by .1.
+    """
+    belongs = jnp.exp(_fit(fields, seeds)) * jax.nn.sigmoid(fields.mask)
+    count = belongs.sum((1, 2))[:, None]
+
+    def mean(values: Array) -> Array:
+        return jnp.tensordot(belongs, values, 2) / jnp.maximum(count, NEAR_ZERO)
+
+    enough = count > 1.0  # at least a cell: else the peak's own reading stays
+    return seeds.replace(
+        vote=jnp.where(enough, mean(embedding.votes(fields)), seeds.vote),
+        tag=jnp.where(enough, mean(fields.tag), seeds.tag),
+    )
+
+
+def _mean_posterior(belongs: Array) -> Array:
+    """[K] how undisputed the cells of each instance are, in [0, 1]."""
+    mine = belongs > 0.5
+    share = belongs / jnp.maximum(belongs.max(0), NEAR_ZERO)
+    return (share * mine).sum((1, 2)) / jnp.maximum(mine.sum((1, 2)), 1)
+
+
+def _assign(fit: Array, valid: Array, floor: Array) -> Array:
+    """[H, W] i8 the valid instance that a pixel fits best, -1 where none exceeds floor.
+
+    fit: [K, h, w]. Fits are interpolated, not votes: half-way between two people's cells
+    the mean of their votes points at a third place, the mean of their fits does not.
+    A loop with a running best: no [K, H, W] array is ever built.
+    """
+
+    def step(k: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        top, owner = best
+        here = maps.upsample(fit[k])
+        wins = (here > top) & valid[k]
+        return jnp.where(wins, here, top), jnp.where(wins, k, owner).astype(jnp.int8)
+
+    shape = (fit.shape[1] * STRIDE, fit.shape[2] * STRIDE)
+    start = (jnp.full(shape, floor), jnp.full(shape, -1, jnp.int8))
+    return jax.lax.fori_loop(0, valid.shape[0], step, start)[1]
+
+
+def _boxes(owner: Array, instances: int, quantile: float) -> tuple[Array, Array]:
+    """[K, 4] (y0, x0, y1, x1) around each instance's pixels, [K] whether it has any.
+
+    A share `quantile` of the pixels may lie beyond each side: a few stray pixels must
+    not ruin a box, for the metric forgives by box overlap.
+    """
+    ids = jnp.arange(instances, dtype=owner.dtype)
+    rows = jax.lax.map(lambda k: (owner == k).sum(1), ids)  # [K, H]
+    columns = jax.lax.map(lambda k: (owner == k).sum(0), ids)
+    count = rows.sum(1, keepdims=True)
+
+    def ends(histogram: Array) -> tuple[Array, Array]:
+        below = jnp.cumsum(histogram, 1)
+        first = (below > quantile * count).argmax(1)
+        last = (below >= (1 - quantile) * count).argmax(1)
+        return first, last + 1
+
+    (y0, y1), (x0, x1) = ends(rows), ends(columns)
+    return jnp.stack([y0, x0, y1, x1], -1).astype(jnp.float32), count[:, 0] > 0
+
+
+def _read_keypoints(logits: Array, belongs: Array) -> Array:
+    """[K, 17, 3] (y, x canvas pixels, score): each instance's strongest cell, refined.
+
+    logits: [h, w, 17].   belongs: [K, h, w]. A hidden joint may lie on another person,
+    so cells that are not the instance's own still count for a little.
+    """
+    height, width, _ = logits.shape
+    heat = jax.nn.sigmoid(logits)
+    weight = 0.05 + 0.95 * belongs.reshape(len(belongs), -1)
+
+    def one_joint(plane: Array) -> Array:
+        cell = (weight * plane.reshape(1, -1)).argmax(1)
+        near = maps.shifted(plane, 0.0).reshape(9, -1)[:, cell]  # [9, K]
+        near = near / jnp.maximum(near.sum(0), NEAR_ZERO)
+        dy, dx = jnp.repeat(jnp.arange(3) - 1, 3), jnp.tile(jnp.arange(3) - 1, 3)
+        y = (cell // width + 0.5 + dy @ near) * STRIDE
+        x = (cell % width + 0.5 + dx @ near) * STRIDE
+        return jnp.stack([y, x, plane.reshape(-1)[cell]], axis=-1)
+
+    return jax.vmap(one_joint, in_axes=-1, out_axes=1)(heat)

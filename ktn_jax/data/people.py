@@ -1,0 +1,350 @@
+"""Rendered people as a DensePose-COCO data set: json and jpegs, exact labels.
+
+    python -m ktn_jax.data.people --out DIR --train 400 --val 60 --size 256
+
+Scene i of a split depends on (seed, split, i) alone. Chart points are spread over the
+visible parts the way annotators were asked to; everything else is exact per pixel.
+"""
+
+import argparse
+import collections
+import functools
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+from scipy import ndimage
+from skimage.measure import find_contours
+from tqdm import tqdm
+
+from ktn_jax.anatomy import (
+    KEYPOINTS,
+    NUM_KEYPOINTS,
+    NUM_PARTS,
+    PART_OF_CHART,
+    SKELETON,
+)
+from ktn_jax.data.scenes import Picture, Scene, render_scene, sample_scene
+
+Json = dict[str, Any]
+
+SPLITS = {  # split -> (folder and file name stem, json's name)
+    "train": ("train2014", "densepose_train2014.json"),
+    "val": ("val2014", "densepose_minival2014.json"),
+}
+GRID = 256  # dp_x, dp_y and dp_masks live on a box of this many cells
+_POINTS_PER_PART = 14  # at most, as annotators were given
+_PIXELS_PER_POINT = 25  # at least; small parts get fewer points
+_MIN_DENSE = 400  # visible pixels of people who may get chart points
+_DENSE_SHARE = 0.85  # of those people
+_MIN_KEYPOINTS = 60  # visible pixels; smaller people are a box and a mask only
+_MIN_PERSON = 20  # visible pixels; smaller people are left out
+_IDS_PER_IMAGE = 100
+_FIRST_ID = {"train": 1, "val": 500_001}  # image ids; unique over splits
+# How far a keypoint may lie under the surface that shows it, metres: a joint is deeper
+# inside the body than an eye. Order of anatomy.KEYPOINTS.
+_DEPTH = np.array([5, 5, 5, 6, 6] + [12] * 2 + [9] * 2 + [8] * 2 + [17] * 2 + [11] * 4)
+
+
+def render_dataset(
+    out: str | Path,
+    *,
+    train: int,
+    val: int,
+    size: int = 256,
+    seed: int = 0,
+    processes: int = 1,
+) -> Json:
+    """Counts of what was written under `out`; the same for any number of processes.
+
+    train, val: numbers of images.   size: of the square images, pixels.
+    """
+    out = Path(out)
+    if min(train, val) < 0 or size < 32 or processes < 1:
+        raise ValueError(
+            f"cannot render train={train}, val={val}, size={size}, "
+            f"processes={processes}; counts must be >= 0, size >= 32, processes >= 1"
+        )
+    (out / "annotations").mkdir(parents=True, exist_ok=True)
+    counts: collections.Counter = collections.Counter()
+    for split, number in (("train", train), ("val", val)):
+        folder, name = SPLITS[split]
+        (out / folder).mkdir(exist_ok=True)
+        write = functools.partial(_write_scene, out, split, size, seed)
+        entries = list(
+            tqdm(
+                _map(write, number, processes),
+                total=number,
+                desc=split,
+                mininterval=1,
+            )
+        )
+        annotations = [a for _, some in entries for a in some]
+        counts += _count(annotations, number)
+        _write_json(out / "annotations" / name, [i for i, _ in entries], annotations)
+    return dict(counts)
+
+
+def make_scene(seed: int, split: str, index: int, size: int) -> tuple[Scene, Picture]:
+    """Scene `index` of a split, and its picture."""
+    rng = _generator(seed, split, index)
+    scene = sample_scene(rng, size)
+    return scene, render_scene(scene, rng)
+
+
+def annotate(
+    scene: Scene, picture: Picture, rng: np.random.Generator, image_id: int
+) -> list[Json]:
+    """The COCO annotations of a picture; a crowd comes last, as one."""
+    people, crowd = [], np.zeros(picture.person.shape, bool)
+    for index, figure in enumerate(scene.figures):
+        mask = picture.person == index
+        if figure.crowd:
+            crowd |= mask
+        elif mask.sum() >= _MIN_PERSON:
+            people.append(_annotate_person(scene, picture, rng, index))
+    if crowd.sum() >= _MIN_PERSON:
+        people.append(_annotate_crowd(crowd))
+    return [
+        {
+            "id": image_id * _IDS_PER_IMAGE + place,
+            "image_id": image_id,
+            "category_id": 1,
+            **person,
+        }
+        for place, person in enumerate(people, start=1)
+    ]
+
+
+def trace_mask(mask: np.ndarray) -> list[list[float]]:
+    """COCO polygons [x, y, x, y, ...] of a mask; holes are cut open. mask: [H, W]."""
+    polygons = []
+    labels, number = ndimage.label(mask)
+    for piece in range(1, number + 1):
+        for solid in _split_holes(labels == piece):
+            # skimage counts from pixel centres, COCO from the corner of pixel (0, 0)
+            outlines = find_contours(np.pad(solid, 1).astype(float), 0.5)
+            outline = max(outlines, key=len)[:-1, ::-1] - 0.5
+            polygons.append(outline.ravel().round(2).tolist())
+    return polygons
+
+
+def spread_points(
+    parts: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (y, x) spread evenly over each part. parts: [H, W] 0..14."""
+    chosen = []
+    for part in np.unique(parts[parts > 0]):
+        pixels = np.argwhere(parts == part)
+        number = min(_POINTS_PER_PART, -(-len(pixels) // _PIXELS_PER_POINT))
+        centers = pixels[rng.permutation(len(pixels))[:number]].astype(float)
+        for _ in range(4):  # k-means: a few rounds even the distances out
+            nearest = ((pixels[:, None] - centers) ** 2).sum(-1).argmin(1)
+            share = np.bincount(nearest, minlength=number).clip(1)
+            for axis in (0, 1):
+                total = np.bincount(nearest, pixels[:, axis], minlength=number)
+                centers[:, axis] = total / share
+        closest = ((pixels[:, None] - centers) ** 2).sum(-1).argmin(0)
+        chosen.append(pixels[np.unique(closest)])
+    return tuple(np.concatenate(chosen).T)
+
+
+def _generator(seed: int, split: str, index: int) -> np.random.Generator:
+    return np.random.default_rng([seed, list(SPLITS).index(split), index])
+
+
+def _map(write: functools.partial, number: int, processes: int):
+    """Results of write(0), write(1), ... in order."""
+    if processes == 1:
+        yield from map(write, range(number))
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+        yield from pool.map(write, range(number), chunksize=4)
+
+
+def _write_scene(
+    out: Path, split: str, size: int, seed: int, index: int
+) -> tuple[Json, list[Json]]:
+    """Writes one jpeg; returns its image entry and its annotations."""
+    scene, picture = make_scene(seed, split, index, size)
+    # annotators have dice of their own: how much noise a picture drew is not theirs
+    rng = np.random.default_rng([seed, list(SPLITS).index(split), index, 1])
+    image_id = _FIRST_ID[split] + index
+    folder, _ = SPLITS[split]
+    name = f"COCO_{folder}_{image_id:012d}.jpg"
+    quality = int(rng.integers(80, 96))
+    Image.fromarray(picture.image).save(out / folder / name, quality=quality)
+    entry = {
+        "id": image_id,
+        "width": size,
+        "height": size,
+        "file_name": name,
+        "coco_url": "",
+        "flickr_url": "",
+        "license": 1,
+        "date_captured": "2014-01-01 00:00:00",
+    }
+    return entry, annotate(scene, picture, rng, image_id)
+
+
+def _annotate_person(
+    scene: Scene, picture: Picture, rng: np.random.Generator, index: int
+) -> Json:
+    """One person's annotation without its ids."""
+    mask = picture.person == index
+    area = int(mask.sum())
+    x, y, width, height = _box(mask)
+    keypoints = np.zeros((NUM_KEYPOINTS, 3))
+    if area >= _MIN_KEYPOINTS:
+        keypoints = _find_keypoints(scene, picture, index)
+    person = {
+        "iscrowd": 0,
+        "bbox": [float(x), float(y), float(width), float(height)],
+        "area": float(area),
+        "segmentation": trace_mask(mask),
+        "keypoints": keypoints.round(2).ravel().tolist(),
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+    }
+    if area >= _MIN_DENSE and rng.random() < _DENSE_SHARE:
+        person |= _annotate_surface(picture, mask, rng)
+    return person
+
+
+def _annotate_surface(picture: Picture, mask: np.ndarray, rng: np.random.Generator) -> Json:
+    """The dp_ fields of a person."""
+    x, y, width, height = _box(mask)
+    parts = np.where(mask, PART_OF_CHART[picture.chart], 0)
+    row, column = spread_points(parts, rng)
+    uv = picture.uv[row, column].round(5)
+    inside = parts[y : y + height, x : x + width]
+    grid = (np.arange(GRID) + 0.5) / GRID
+    grid = inside[np.ix_((grid * height).astype(int), (grid * width).astype(int))]
+    return {
+        "dp_x": ((column + 0.5 - x) * GRID / width).round(4).tolist(),
+        "dp_y": ((row + 0.5 - y) * GRID / height).round(4).tolist(),
+        "dp_I": picture.chart[row, column].astype(float).tolist(),
+        "dp_U": uv[:, 0].tolist(),
+        "dp_V": uv[:, 1].tolist(),
+        "dp_masks": [
+            _encode(grid == part) if (grid == part).any() else []
+            for part in range(1, NUM_PARTS)
+        ],
+    }
+
+
+def _annotate_crowd(mask: np.ndarray) -> Json:
+    """A group nobody tells apart: one region to be ignored."""
+    return {
+        "iscrowd": 1,
+        "bbox": [float(value) for value in _box(mask)],
+        "area": float(mask.sum()),
+        "segmentation": _encode(mask),
+        "keypoints": [0.0] * (3 * NUM_KEYPOINTS),
+        "num_keypoints": 0,
+    }
+
+
+def _find_keypoints(scene: Scene, picture: Picture, index: int) -> np.ndarray:
+    """[17, 3] (x, y, 0 outside | 1 hidden | 2 visible) of a figure."""
+    points = scene.figures[index].keypoints
+    yx = scene.camera.project(points)
+    inside = ((yx >= 0) & (yx < scene.camera.size)).all(1)
+    row, column = np.where(inside[:, None], yx, 0).astype(int).T
+    # the ray through the keypoint, and the pixel it falls in, which a thing may cover
+    own = picture.keypoint_person[index] == index
+    own &= picture.person[row, column] == index
+    deep = points[:, 2] - picture.keypoint_depth[index]
+    visible = own & (deep < _DEPTH / 100)
+    flag = np.where(inside, 1 + visible, 0)
+    return np.column_stack([yx[:, ::-1] * inside[:, None], flag])
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of the tight box."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return (
+        int(columns[0]),
+        int(rows[0]),
+        int(columns[-1] - columns[0] + 1),
+        int(rows[-1] - rows[0] + 1),
+    )
+
+
+def _encode(mask: np.ndarray) -> Json:
+    """COCO's compressed RLE, as json has it."""
+    code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"counts": code["counts"].decode("ascii"), "size": list(code["size"])}
+
+
+def _split_holes(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected piece in pieces without holes, cut downwards through each hole."""
+    holes, _ = ndimage.label(~np.pad(mask, 1))
+    inner = holes[1:-1, 1:-1] > 1  # label 1 is the outside: the corner comes first
+    if not inner.any():
+        return [mask]
+    column = int(np.argwhere(inner)[:, 1].mean())
+    column = min(max(column, 1), mask.shape[1] - 1)
+    sides = [mask.copy(), mask.copy()]
+    sides[0][:, column:], sides[1][:, :column] = False, False
+    solid = []
+    for side in sides:
+        labels, number = ndimage.label(side)
+        for piece in range(1, number + 1):
+            solid += _split_holes(labels == piece)
+    return solid
+
+
+def _count(annotations: list[Json], images: int) -> collections.Counter:
+    return collections.Counter(
+        images=images,
+        people=sum(not a["iscrowd"] for a in annotations),
+        crowds=sum(a["iscrowd"] for a in annotations),
+        with_points=sum("dp_x" in a for a in annotations),
+        points=sum(len(a.get("dp_x", ())) for a in annotations),
+        keypoints=sum(a["num_keypoints"] for a in annotations),
+    )
+
+
+def _write_json(path: Path, images: list[Json], annotations: list[Json]) -> None:
+    """The data set's json, whole or not at all."""
+    person = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(KEYPOINTS),
+        "skeleton": [list(limb) for limb in SKELETON],
+    }
+    data = {
+        "info": {"description": "rendered people", "version": "1.0", "year": 2014},
+        "licenses": [{"id": 1, "name": "CC0 1.0", "url": ""}],
+        "images": images,
+        "annotations": annotations,
+        "categories": [person],
+    }
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(data))
+    os.replace(partial, path)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, help="folder of the data set")
+    parser.add_argument("--train", type=int, default=400, help="training images")
+    parser.add_argument("--val", type=int, default=60, help="validation images")
+    parser.add_argument("--size", type=int, default=256, help="pixels a side")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    counts = render_dataset(**vars(parser.parse_args()))
+    print(", ".join(f"{number} {name}" for name, number in counts.items()))
+
+
+if __name__ == "__main__":
+    main()

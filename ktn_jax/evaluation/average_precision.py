@@ -1,0 +1,262 @@
+"""AP of GPS, GPSm and mask IoU, equal to the official DensePose evaluator's.
+
+Scenes are measured once; for every metric and area range detections are then matched
+greedily, and the matches of all scenes make one precision-recall curve. The rules about
+who is ignored are the metric as everybody reports it, oddities included.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ktn_jax.errors import UserError
+from ktn_jax.evaluation.challenge import (
+    Scene,
+    group_scenes,
+    load_ground_truth,
+    load_results,
+)
+from ktn_jax.evaluation.similarity import Similarity, measure
+from ktn_jax.evaluation.surface import Surface, load_surface
+from ktn_jax.evaluation.two_d import evaluate_keypoints, evaluate_masks
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+AREAS = {"all": (0, 1e5**2), "m": (32**2, 96**2), "l": (96**2, 1e5**2)}  # ends included
+IGNORED_BOX_IOU = 0.8  # an unmatched detection on the box of an ignored person
+METRICS: dict[str, Callable[[Similarity], np.ndarray]] = {
+    "gps": lambda similarity: similarity.gps,
+    "gpsm": lambda similarity: similarity.gpsm,
+    "iou": lambda similarity: similarity.mask_iou,
+}
+STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+
+
+class Measured(NamedTuple):
+    """A scene and its similarities; detections by descending score."""
+
+    scene: Scene
+    similarity: Similarity
+
+
+class People(NamedTuple):
+    """What matching needs of a scene's people, each [P]."""
+
+    ignored: np.ndarray  # bool: no points, or out of the area range
+    crowd: np.ndarray  # bool: may be matched again and again
+    has_id: np.ndarray  # bool: an annotation id other than 0
+
+
+class Matches(NamedTuple):
+    """The outcome for a scene; T thresholds, D detections."""
+
+    score: np.ndarray  # [D] descending
+    matched: np.ndarray  # [T, D] bool
+    ignored: np.ndarray  # [T, D] bool
+    num_people: int  # those not ignored
+
+
+def evaluate_files(
+    gt_path: str | os.PathLike,
+    results_path: str | os.PathLike,
+    surface: str | os.PathLike,
+    *,
+    cache_dir: str | os.PathLike | None = None,
+    threads: int = 1,
+) -> dict[str, dict[str, float] | None]:
+    """Statistics by metric of a results file; a metric it has no field for is None.
+
+    surface: "body" or a directory, see load_surface.
+    Keys are gps, gpsm, iou, keypoints and masks (COCO's, of results["segmentation"]).
+    """
+    gt, results = load_ground_truth(gt_path), load_results(results_path)
+    found = load_surface(surface, cache_dir=cache_dir)
+    return {
+        **evaluate_densepose(gt, results, found, threads=threads),
+        "keypoints": evaluate_keypoints(gt, results),
+        "masks": evaluate_masks(gt, results),
+    }
+
+
+def evaluate_densepose(
+    gt: dict[str, Any],
+    results: list[dict[str, Any]],
+    surface: Surface,
+    *,
+    threads: int = 1,
+) -> dict[str, dict[str, float]]:
+    """STATS of "gps", "gpsm" and "iou", fractions of 1; -1 where nothing is to be found.
+
+    gt: a DensePose-COCO json's content.   results: a list in challenge form.
+    """
+    measured = measure_scenes(gt, results, surface, threads=threads)
+    return {metric: summarise(measured, metric) for metric in METRICS}
+
+
+def measure_scenes(
+    gt: dict[str, Any],
+    results: list[dict[str, Any]],
+    surface: Surface,
+    *,
+    threads: int = 1,
+) -> list[Measured]:
+    """Similarity of every (detection, person) pair, a scene at a time."""
+    scenes = group_scenes(gt, results)
+    with ThreadPoolExecutor(threads) as pool:
+        similarities = pool.map(lambda scene: _measure(scene, surface), scenes)
+        return [Measured(*pair) for pair in zip(scenes, similarities, strict=True)]
+
+
+def summarise(measured: list[Measured], metric: str) -> dict[str, float]:
+    """STATS of one metric over all scenes."""
+    curves = {area: average(measured, metric, area=area) for area in AREAS}
+    stats = {}
+    for name, index in (("AP", 0), ("AR", 1)):
+        values = {area: curve[index] for area, curve in curves.items()}
+        stats |= {
+            name: _mean(values["all"]),
+            f"{name}50": _mean(values["all"][:, _at(0.5)]),
+            f"{name}75": _mean(values["all"][:, _at(0.75)]),
+            f"{name}m": _mean(values["m"]),
+            f"{name}l": _mean(values["l"]),
+        }
+    return stats
+
+
+def average(
+    measured: list[Measured], metric: str, *, area: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision [C, T, 101] at RECALLS and recall [C, T] of C categories.
+
+    All are -1 for a category without people, and for all if there is no detection.
+    """
+    categories = sorted({scene.category_id for scene, _ in measured})
+    precision = -np.ones((len(categories), len(THRESHOLDS), len(RECALLS)))
+    recall = -np.ones((len(categories), len(THRESHOLDS)))
+    if not any(scene.detections for scene, _ in measured):
+        return precision, recall
+    for index, category in enumerate(categories):
+        matches = [
+            match_scene(scene, similarity, metric=metric, area=area)
+            for scene, similarity in measured
+            if scene.category_id == category
+        ]
+        if sum(match.num_people for match in matches):
+            precision[index], recall[index] = accumulate(matches)
+    return precision, recall
+
+
+def match_scene(scene: Scene, similarity: Similarity, *, metric: str, area: str) -> Matches:
+    """A scene's detections matched by a metric, in the eyes of an area range."""
+    low, high = AREAS[area]
+    areas = np.array([person["area"] for person in scene.people], np.float64)
+    pointless = np.array(["dp_x" not in person for person in scene.people], bool)
+    people = People(
+        ignored=pointless | (areas < low) | (areas > high),
+        crowd=np.array([person.get("iscrowd", 0) for person in scene.people], bool),
+        has_id=np.array([person["id"] != 0 for person in scene.people], bool),
+    )
+    matched, ignored = match(METRICS[metric](similarity), similarity.box_iou, people=people)
+    # detections are measured by their box, people by their annotated area
+    boxes = np.array([d.bbox[2] * d.bbox[3] for d in scene.detections], np.float64)
+    ignored |= ~matched & ((boxes < low) | (boxes > high))
+    score = np.array([detection.score for detection in scene.detections])
+    return Matches(score, matched, ignored, int((~people.ignored).sum()))
+
+
+def match(
+    similarity: np.ndarray, box_iou: np.ndarray, *, people: People
+) -> tuple[np.ndarray, np.ndarray]:
+    """(matched, ignored) [T, D] bool of detections [D, P], by descending score."""
+    thresholds = np.minimum(THRESHOLDS, 1 - 1e-10)
+    shape = (len(thresholds), len(similarity))
+    matched = np.zeros(shape, bool)
+    # where nobody is to be found (or nobody is at all), no detection is wrong
+    ignored = np.full(shape, people.ignored.all())
+    taken = np.zeros((len(thresholds), len(people.ignored)), bool)
+    for detection in np.flatnonzero((similarity >= thresholds[0]).any(axis=1)):
+        row = similarity[detection]
+        free = ~taken | people.crowd
+        able = free & (row >= thresholds[:, None])  # [T, P]
+        # an ignored person is taken only where no other one can be
+        regular = (able & ~people.ignored).any(axis=1, keepdims=True)
+        able &= ~(regular & people.ignored)
+        at = np.flatnonzero(able.any(axis=1))
+        person = _last_argmax(np.where(able, row, -1.0))[at]
+        matched[at, detection] = people.has_id[person]  # the official matches hold ids,
+        ignored[at, detection] = people.ignored[person]  # and an id of 0 reads as none
+        taken[at, person] = True
+    return _match_boxes(matched, ignored, taken=taken[-1], box_iou=box_iou, people=people)
+
+
+def _match_boxes(
+    matched: np.ndarray,
+    ignored: np.ndarray,
+    *,
+    taken: np.ndarray,
+    box_iou: np.ndarray,
+    people: People,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Forgives detections whose box is that of an ignored person.
+
+    The official code runs this after its loop over thresholds with the loop's variable,
+    so it looks at the matches of the last threshold and decides for all of them, which
+    may also take back that a detection was ignored. It is part of the metric.
+    """
+    near = (box_iou >= IGNORED_BOX_IOU).any(axis=1)
+    for detection in np.flatnonzero(near & ~matched[-1]):
+        able = (~taken | people.crowd) & (box_iou[detection] >= IGNORED_BOX_IOU)
+        if not able.any():
+            continue
+        # the best box; among equals an ignored person's, and of those the last
+        best = able & (box_iou[detection] == box_iou[detection][able].max())
+        person = np.lexsort((people.ignored, best))[-1]
+        ignored[:, detection] = people.ignored[person]
+        if people.ignored[person]:
+            matched[-1, detection] = people.has_id[person]
+            taken[person] = True
+    return matched, ignored
+
+
+def accumulate(matches: list[Matches]) -> tuple[np.ndarray, np.ndarray]:
+    """Precision [T, 101] at RECALLS and final recall [T] of all scenes' matches."""
+    order = np.argsort(-np.concatenate([m.score for m in matches]), kind="stable")
+    matched = np.concatenate([m.matched for m in matches], axis=1)[:, order]
+    counted = ~np.concatenate([m.ignored for m in matches], axis=1)[:, order]
+    true = np.cumsum(matched & counted, axis=1, dtype=np.float64)
+    false = np.cumsum(~matched & counted, axis=1, dtype=np.float64)
+    recall = true / sum(m.num_people for m in matches)
+    precision = true / (true + false + np.spacing(1))
+    # from the right: the best precision at this recall or a higher one
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    precision = np.pad(precision, ((0, 0), (0, 1)))  # 0 beyond the last recall
+    at_recalls = [
+        envelope[np.searchsorted(reached, RECALLS, side="left")]
+        for envelope, reached in zip(precision, recall, strict=True)
+    ]
+    return np.stack(at_recalls), recall[:, -1]
+
+
+def _measure(scene: Scene, surface: Surface) -> Similarity:
+    try:
+        return measure(scene, surface)
+    except UserError as error:
+        raise UserError(f"image {scene.image_id}: {error}") from error
+
+
+def _last_argmax(values: np.ndarray) -> np.ndarray:
+    """Index of each row's largest value, the last one in a tie. values: [n, P]."""
+    return values.shape[1] - 1 - values[:, ::-1].argmax(axis=1)
+
+
+def _at(threshold: float) -> int:
+    return int(np.abs(THRESHOLDS - threshold).argmin())
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean over everything measured; -1 if nothing is."""
+    measured = values[values > -1]
+    return float(measured.mean()) if measured.size else -1.0

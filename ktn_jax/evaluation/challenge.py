@@ -1,0 +1,324 @@
+"""Ground truth and results as their files have them, grouped into scenes to be measured.
+
+Ground truth is a DensePose-COCO json. Results are in the challenge's form: a list of
+{image_id, category_id, bbox, score, uv_shape, uv_data}, where uv_data is the base64 of
+an RGB PNG (chart, 255 U, 255 V) of the box; detectron2's dictionaries are read too.
+"""
+
+import base64
+import gzip
+import io
+import json
+import os
+from collections import defaultdict
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+
+from ktn_jax.errors import UserError
+
+MAX_DETECTIONS = 20  # of an image; the others do not exist for the metric
+IGNORED_BOX = 0.7  # share of a person's box in an ignored region that drops the person
+IGNORED_MASK = 0.9  # share of a detection's mask, likewise
+_GT_FIELDS = ("images", "annotations", "categories")
+_PERSON_FIELDS = ("id", "image_id", "category_id", "bbox", "area")
+_POINT_FIELDS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
+
+
+class Detection(NamedTuple):
+    """One result."""
+
+    id: int  # 1-based, in the order of the file
+    bbox: np.ndarray  # [4] f64 (x, y, width, height), as given
+    score: float
+    entry: dict[str, Any]  # its map is decoded only when it is needed
+
+    def iuv(self) -> np.ndarray:
+        """[h, w, 3] u8 chart, 255 U, 255 V; at least as large as the integer box."""
+        try:
+            iuv = read_iuv(self.entry)
+        except UserError as error:
+            raise UserError(f"result {self.id}: {error}") from error
+        if (iuv.shape[:2] < self.bbox[[3, 2]].astype(int)).any():
+            raise UserError(
+                f"result {self.id}: its map of {iuv.shape[0]} x {iuv.shape[1]} pixels "
+                f"is smaller than its box (x, y, width, height) {self.bbox.tolist()}; "
+                "write the map of the whole box, height first"
+            )
+        return iuv
+
+
+class Scene(NamedTuple):
+    """The people and the detections of one category in one image."""
+
+    image_id: int
+    category_id: int
+    height: int
+    width: int
+    people: tuple[dict[str, Any], ...]  # annotations as in the json, in its order
+    detections: tuple[Detection, ...]  # by descending score, MAX_DETECTIONS at most
+
+
+def load_ground_truth(path: str | os.PathLike) -> dict[str, Any]:
+    """A DensePose-COCO json (or .json.gz), checked to be one."""
+    gt = _load_json(path, expected="a DensePose-COCO json such as minival2014's")
+    missing = [name for name in _GT_FIELDS if not isinstance(gt, dict) or name not in gt]
+    if missing:
+        raise UserError(f"{path} has no {missing}; expected is a DensePose-COCO json")
+    annotated = [a for a in gt["annotations"] if "dp_x" in a]
+    if not annotated:
+        raise UserError(
+            f"{path} has no dp_x in any of its {len(gt['annotations'])} annotations: "
+            "it is a COCO json without DensePose. Expected is one of DensePose-COCO, "
+            "such as densepose_coco_2014_minival.json"
+        )
+    for annotation in gt["annotations"]:
+        _check_annotation(annotation, path=path)
+    return gt
+
+
+def load_results(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The results of a json file (or .json.gz): a list of dictionaries."""
+    results = _load_json(path, expected="a json list of results in challenge form")
+    if not isinstance(results, list):
+        raise UserError(
+            f"{path} holds a {type(results).__name__}; expected is a list of "
+            "{image_id, category_id, bbox, score, uv_shape, uv_data}"
+        )
+    return results
+
+
+def encode_iuv(iuv: np.ndarray) -> tuple[list[int], str]:
+    """(uv_shape, uv_data) of a map iuv [h, w, 3] u8: base64 of an RGB PNG."""
+    iuv = np.asarray(iuv)
+    if iuv.dtype != np.uint8 or iuv.ndim != 3 or iuv.shape[2] != 3:
+        raise ValueError(f"an iuv map is uint8 [h, w, 3], not {iuv.dtype} {iuv.shape}")
+    png = io.BytesIO()
+    Image.fromarray(iuv).save(png, format="png", optimize=True)
+    data = base64.encodebytes(png.getvalue()).decode("ascii")
+    return [3, iuv.shape[0], iuv.shape[1]], data
+
+
+def decode_iuv(uv_shape: tuple[int, int, int], uv_data: str) -> np.ndarray:
+    """The map [h, w, 3] u8 of (uv_shape, uv_data); inverse of encode_iuv."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(uv_data))) as png:
+            iuv = np.asarray(png if png.mode == "RGB" else png.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"uv_data is not the base64 of a PNG: {error}") from error
+    if [3, *iuv.shape[:2]] != list(uv_shape):
+        raise UserError(
+            f"uv_shape {list(uv_shape)} is not the shape of its PNG, which is "
+            f"{iuv.shape[0]} x {iuv.shape[1]}; it is (3, height, width)"
+        )
+    return iuv
+
+
+def read_iuv(entry: dict[str, Any]) -> np.ndarray:
+    """The map [h, w, 3] u8 of a result, in any of the forms it may have.
+
+    The challenge's fields may also lie in entry["densepose"], which may as well be one
+    of detectron2's chart results, quantized (an array [3, h, w]) or compressed.
+    """
+    holder = entry.get("densepose", entry)
+    fields = holder if isinstance(holder, dict) else vars(holder)
+    if "uv_data" in fields:
+        return decode_iuv(fields["uv_shape"], fields["uv_data"])
+    if "labels_uv_str" in fields:
+        return decode_iuv(fields["shape_chw"], fields["labels_uv_str"])
+    for name in ("labels_uv_uint8", "uv"):
+        if name in fields:
+            return np.moveaxis(np.asarray(fields[name], np.uint8), 0, -1)
+    raise UserError(
+        f"a result with the fields {sorted(fields)} has no map; expected are uv_shape "
+        "and uv_data, or detectron2's densepose"
+    )
+
+
+def decode_rle(encoded: dict[str, Any]) -> np.ndarray:
+    """The mask [h, w] bool of COCO's compressed run lengths.
+
+    In numpy because pycocotools' own decoder warns of numpy 2 at every call, and takes
+    a damaged string for a mask.
+    """
+    counts, size = encoded["counts"], tuple(encoded["size"])
+    counts = counts.encode("ascii") if isinstance(counts, str) else counts
+    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = digits & 0x20 == 0  # of a number: five bits a digit, lowest first
+    if not last.any() or not last[-1]:
+        raise UserError(f"the run lengths {counts[:20]!r}... of a mask end too early")
+    first = np.flatnonzero(np.concatenate([[True], last[:-1]]))
+    place = 5 * (np.arange(len(digits)) - np.repeat(first, np.diff([*first, len(digits)])))
+    runs = np.add.reduceat((digits & 0x1F) << place, first)
+    runs -= np.where(digits[last] & 0x10, 32 << place[last], 0)  # the highest bit: sign
+    # from the fourth on, a run is stored as its difference to the one two before
+    runs[1::2], runs[2::2] = runs[1::2].cumsum(), runs[2::2].cumsum()
+    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
+        raise UserError(f"the run lengths {counts[:20]!r}... do not fill a mask {size}")
+    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return mask.reshape(size, order="F")
+
+
+def group_scenes(gt: dict[str, Any], results: list[dict[str, Any]]) -> list[Scene]:
+    """Every scene with a person or a detection, by category, then by image id."""
+    images = {image["id"]: image for image in gt["images"]}
+    categories = sorted({category["id"] for category in gt["categories"]})
+    people = _group_people(gt)
+    detections = _group_detections(results, images=images, categories=categories)
+    scenes = []
+    for category in categories:
+        for image_id in sorted(images):
+            scene = Scene(
+                image_id,
+                category,
+                images[image_id]["height"],
+                images[image_id]["width"],
+                tuple(people[image_id, category]),
+                tuple(detections[image_id, category]),
+            )
+            region = _ignored_region(images[image_id])
+            if region is not None and any(people[image_id, c] for c in categories):
+                scene = _drop_ignored(scene, region)
+            if scene.people or scene.detections:
+                kept = scene.detections[:MAX_DETECTIONS]
+                scenes.append(scene._replace(detections=kept))
+    return scenes
+
+
+def _load_json(path: str | os.PathLike, *, expected: str) -> Any:
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is not there; expected is {expected}")
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:  # as bytes it would be held twice
+        try:
+            return json.load(file)
+        except ValueError as error:
+            raise UserError(
+                f"{path} is no json ({error}); expected is {expected}"
+            ) from error
+
+
+def _check_annotation(annotation: dict[str, Any], *, path: str | os.PathLike) -> None:
+    needed = _PERSON_FIELDS + (_POINT_FIELDS if "dp_x" in annotation else ())
+    absent = [name for name in needed if name not in annotation]
+    if absent:
+        raise UserError(
+            f"annotation {annotation.get('id')} in {path} has no {absent}; with dp_x "
+            "go dp_y, dp_I, dp_U and dp_V, and with everyone an area and a bbox"
+        )
+    lengths = {name: len(annotation.get(name, ())) for name in _POINT_FIELDS}
+    if len(set(lengths.values())) > 1:
+        raise UserError(
+            f"annotation {annotation['id']} in {path} has fields of lengths {lengths}; "
+            "they must be equal"
+        )
+
+
+def _group_people(gt: dict[str, Any]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    # Some published files use an annotation id twice. The official code looks every
+    # annotation up by its id, so the last one stands for both; its numbers need that.
+    by_id = {annotation["id"]: annotation for annotation in gt["annotations"]}
+    people = defaultdict(list)
+    for annotation in sorted(gt["annotations"], key=itemgetter("image_id")):
+        person = by_id[annotation["id"]]
+        people[person["image_id"], person["category_id"]].append(person)
+    return people
+
+
+def _group_detections(
+    results: list[dict[str, Any]],
+    *,
+    images: dict[int, dict[str, Any]],
+    categories: list[int],
+) -> dict[tuple[int, int], list[Detection]]:
+    """Detections by (image, category), by descending score; equals keep their order."""
+    for index, entry in enumerate(results):
+        _check_result(entry, index=index)
+    unknown = sorted({entry["image_id"] for entry in results} - set(images))
+    if unknown:
+        raise UserError(
+            f"the results have images {unknown[:5]} ({len(unknown)} in all) that are "
+            "not in the ground truth; evaluate them with their own json"
+        )
+    present = {entry["category_id"] for entry in results}
+    if results and not present & set(categories):
+        raise UserError(
+            f"the results have categories {sorted(present)}, but the ground truth has "
+            f"{categories}; set category_id (1 is COCO's person)"
+        )
+    detections = defaultdict(list)
+    for index, entry in enumerate(results):
+        bbox, score = np.asarray(entry["bbox"], np.float64), float(entry["score"])
+        detection = Detection(index + 1, bbox, score, entry)
+        detections[entry["image_id"], entry["category_id"]].append(detection)
+    for group in detections.values():
+        group.sort(key=lambda detection: -detection.score)
+    return detections
+
+
+def _check_result(entry: dict[str, Any], *, index: int) -> None:
+    absent = {"image_id", "category_id", "bbox", "score"} - set(entry)
+    if absent:
+        raise UserError(f"result {index} has no {sorted(absent)}")
+    if len(entry["bbox"]) != 4 or not np.isfinite([*entry["bbox"], entry["score"]]).all():
+        raise UserError(
+            f"result {index} has bbox {entry['bbox']} and score {entry['score']}; "
+            "expected are four finite numbers (x, y, width, height) and one"
+        )
+
+
+def _ignored_region(image: dict[str, Any]) -> np.ndarray | None:
+    """[height, width] bool of PoseTrack's ignore_regions; None without any."""
+    if not image.get("ignore_regions_x"):
+        return None
+    polygons = [
+        np.stack([x, y], axis=-1).ravel().tolist()
+        for x, y in zip(image["ignore_regions_x"], image["ignore_regions_y"], strict=True)
+    ]
+    parts = rle.frPyObjects(polygons, image["height"], image["width"])
+    return decode_rle(rle.merge(parts))
+
+
+def _drop_ignored(scene: Scene, region: np.ndarray) -> Scene:
+    """The scene without the people and the detections that lie in the region."""
+    people = [
+        person
+        for person in scene.people
+        if _share_of_box(np.asarray(person["bbox"]), region) < IGNORED_BOX
+    ]
+    detections = [
+        detection
+        for detection in scene.detections
+        if _share_of_mask(detection, region) < IGNORED_MASK
+    ]
+    return scene._replace(people=tuple(people), detections=tuple(detections))
+
+
+def _crop(bbox: np.ndarray, region: np.ndarray) -> np.ndarray:
+    x, y, width, height = bbox.astype(int).tolist()
+    # not clipped at 0, like the official code: a box that begins outside is kept
+    return region[y : min(y + height, len(region)), x : min(x + width, region.shape[1])]
+
+
+def _share_of_box(bbox: np.ndarray, region: np.ndarray) -> float:
+    """Share of a box inside the region; 1 for a box without any pixel."""
+    pixels = float(np.prod(bbox.astype(int)[2:]))
+    return _crop(bbox, region).sum() / pixels if pixels else 1.0
+
+
+def _share_of_mask(detection: Detection, region: np.ndarray) -> float:
+    """Share of a detection's mask inside the region; 1 for a box without any pixel."""
+    if np.prod(detection.bbox.astype(int)[2:]) == 0:
+        return 1.0
+    inside = _crop(detection.bbox, region)
+    if not inside.any():
+        return 0.0
+    mask = detection.iuv()[..., 0] > 0
+    if mask.shape != inside.shape:  # the official code cannot compare these and keeps
+        return 0.0
+    return (mask & inside).sum() / max(mask.sum(), 1)

@@ -1,0 +1,219 @@
+"""The body surface that GPS measures on: charts, their (U, V), and geodesic distances.
+
+A surface is a list of records (chart, uv, vertex). Along a seam two records with
+different charts share one merged vertex, and distances are between merged vertices,
+0-based, in metres. Distances come packed from the official files, or from our own body
+by the heat method.
+"""
+
+import hashlib
+import os
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import potpourri3d
+from scipy.io import loadmat
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
+
+from ktn_jax.errors import UserError
+from ktn_jax.evaluation.packed import TABLE, PackedDistances, atomic, read_table
+
+BODY = "body"  # the name of our own surface where a directory could stand
+
+
+class Distances(Protocol):
+    """Geodesic distances between merged vertices."""
+
+    def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Metres from vertex a[i] to vertex b[i], f64. a is the ground truth's."""
+
+
+class Surface:
+    """Body surface with a nearest-record search in each chart.
+
+    chart: [M] 1..24.   uv: [M, 2] in [0, 1].   vertex: [M] merged vertex, 0-based.
+    """
+
+    def __init__(
+        self,
+        chart: np.ndarray,
+        uv: np.ndarray,
+        *,
+        vertex: np.ndarray,
+        distances: Distances,
+    ) -> None:
+        self.chart = np.asarray(chart, np.int64)
+        self.uv = np.asarray(uv, np.float64)
+        self.vertex = np.asarray(vertex, np.int64)
+        self.num_vertices = int(self.vertex.max()) + 1
+        self.distances = distances
+        self._charts = {
+            int(c): _Chart.build(self.uv, np.flatnonzero(self.chart == c))
+            for c in np.unique(self.chart)
+        }
+
+    def closest(self, chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
+        """Merged vertex nearest in (U, V) among the chart's records, the first if tied.
+
+        chart: [n].   uv: [n, 2].   Returns [n] i64; -1 where chart is not on the
+        surface (background, or a number that is none of 1..24).
+        """
+        chart, uv = np.asarray(chart), np.asarray(uv, np.float64).reshape(-1, 2)
+        vertices = np.full(len(chart), -1, np.int64)
+        for label, records in self._charts.items():
+            here = np.flatnonzero(chart == label)
+            if here.size:
+                vertices[here] = self.vertex[records.nearest(uv[here])]
+        return vertices
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Geodesic metres from a[i] (ground truth) to b[i], f64."""
+        return self.distances.between(np.asarray(a, np.int64), np.asarray(b, np.int64))
+
+
+class _Chart(NamedTuple):
+    """The records of one chart."""
+
+    record: np.ndarray  # [m] index into the surface's records, ascending
+    uv: np.ndarray  # [m, 2]
+    tree: cKDTree
+
+    @classmethod
+    def build(cls, uv: np.ndarray, record: np.ndarray) -> "_Chart":
+        return cls(record, uv[record], cKDTree(uv[record]))
+
+    def nearest(self, uv: np.ndarray) -> np.ndarray:
+        """Index of the record nearest to each uv [n, 2]; the lowest one in a tie."""
+        if len(self.record) == 1:
+            return np.repeat(self.record, len(uv))
+        distance, index = self.tree.query(uv, k=2)
+        best = index[:, 0]
+        # A tree does not say which of two equals it returns, the metric takes the first
+        # of the list; so whatever is close to a tie is decided by looking at all.
+        tied = np.flatnonzero(distance[:, 1] <= distance[:, 0] * (1 + 1e-9) + 1e-12)
+        if tied.size:
+            best[tied] = cdist(self.uv, uv[tied]).argmin(axis=0)
+        return self.record[best]
+
+
+class HeatDistances:
+    """Distances on a mesh by the heat method, a row a source, solved when asked for.
+
+    The method is not quite symmetric; the first argument, the ground truth's vertex, is
+    always the source, so a pair has one value. Rows are kept as float16 (1 mm at 2 m) in
+    one table of n x n, which bounds the memory; with a cache directory the table is a
+    file there, and another run finds the rows.
+    """
+
+    def __init__(
+        self,
+        vertices: np.ndarray,
+        faces: np.ndarray,
+        *,
+        cache_dir: str | os.PathLike | None = None,
+    ) -> None:
+        self._vertices = np.ascontiguousarray(vertices, np.float64)
+        self._faces = np.ascontiguousarray(faces, np.int64)
+        self._lock = threading.Lock()
+        self._rows = self._open_rows(cache_dir)
+
+    def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Metres from source a[i] to b[i]; 0 for a vertex and itself."""
+        a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
+        with self._lock:
+            self._solve(np.unique(a))
+        return np.where(a == b, 0.0, self._rows[a, b].astype(np.float64))
+
+    @cached_property
+    def _solver(self) -> potpourri3d.MeshHeatMethodDistanceSolver:
+        return potpourri3d.MeshHeatMethodDistanceSolver(self._vertices, self._faces)
+
+    def _solve(self, sources: np.ndarray) -> None:
+        """Fills the rows of sources that are not known yet."""
+        # The distance of a vertex to itself is never read, so that cell says instead
+        # whether its row is there; it is written last, after the row has reached disk.
+        missing = sources[self._rows[sources, sources] == 0]
+        for source in missing:
+            row = self._solver.compute_distance(int(source))
+            if not np.isfinite(row).all():
+                raise ValueError(
+                    f"the distances from vertex {source} are not finite; the mesh must "
+                    "be one connected surface without empty faces"
+                )
+            row[source] = 0
+            self._rows[source] = row
+        if missing.size and isinstance(self._rows, np.memmap):
+            self._rows.flush()
+        self._rows[missing, missing] = 1
+
+    def _open_rows(self, cache_dir: str | os.PathLike | None) -> np.ndarray:
+        n = len(self._vertices)
+        if cache_dir is None:
+            return np.zeros((n, n), np.float16)  # pages are taken as rows are written
+        digest = hashlib.sha256(self._vertices.tobytes() + self._faces.tobytes())
+        path = Path(cache_dir) / f"heat_{digest.hexdigest()[:16]}.f16"
+        if not path.exists() or path.stat().st_size != 2 * n * n:
+            with atomic(path) as file:
+                file.truncate(2 * n * n)
+        return np.memmap(path, np.float16, "r+", shape=(n, n))
+
+
+def load_surface(
+    name: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None
+) -> Surface:
+    """The surface called "body" (ours), or the official one from a directory."""
+    if os.fspath(name) == BODY:
+        return load_body(cache_dir=cache_dir)
+    return load_official(name, cache_dir=cache_dir)
+
+
+def load_body(*, cache_dir: str | os.PathLike | None = None) -> Surface:
+    """Our own CC0 body, with heat distances kept in cache_dir if given."""
+    from ktn_jax import body  # here: the official surface does not need a body
+
+    mesh = body.metric_mesh()
+    distances = HeatDistances(mesh.vertices, mesh.faces, cache_dir=cache_dir)
+    return Surface(mesh.chart, mesh.uv, vertex=mesh.vertex, distances=distances)
+
+
+def load_official(
+    directory: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None
+) -> Surface:
+    """DensePose's own surface from the three files of its evaluation data.
+
+    A table that cannot be mapped where it lies is unpacked once into cache_dir, or, if
+    there is none, into memory (1.5 GB for the official one).
+    """
+    records = loadmat(_find(directory, "SMPL_subdiv.mat"))
+    merge = loadmat(_find(directory, "SMPL_SUBDIV_TRANSFORM.mat"))["index"]
+    path = _find(directory, f"{TABLE}.pkl", f"{TABLE}.mat")
+    table = read_table(path, cache_dir=None if cache_dir is None else Path(cache_dir))
+    vertex = merge.ravel().astype(np.int64) - 1  # the file counts from 1
+    n = int(vertex.max()) + 1
+    if len(table) != n * (n - 1) // 2:
+        raise UserError(
+            f"{path} holds {len(table)} distances, but {n} vertices need "
+            f"{n * (n - 1) // 2}; take all three files from the same release"
+        )
+    return Surface(
+        records["Part_ID_subdiv"].ravel(),
+        np.stack([records["U_subdiv"].ravel(), records["V_subdiv"].ravel()], axis=-1),
+        vertex=vertex,
+        distances=PackedDistances(table),
+    )
+
+
+def _find(directory: str | os.PathLike, *names: str) -> Path:
+    for name in names:
+        if (Path(directory) / name).is_file():
+            return Path(directory) / name
+    raise UserError(
+        f"{' or '.join(names)} is not in {os.fspath(directory)!r}. It belongs to "
+        "DensePose's evaluation data (CC BY-NC, so not shipped here): get "
+        "SMPL_subdiv.mat, SMPL_SUBDIV_TRANSFORM.mat and Pdist_matrix.pkl with the "
+        f"DensePose project's instructions, or use the surface {BODY!r}"
+    )

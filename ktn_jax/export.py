@@ -1,0 +1,78 @@
+"""Checkpoint -> export: python -m ktn_jax.export WORKDIR OUT."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from ktn_jax import checkpoint, exports
+from ktn_jax.codec import Codec
+from ktn_jax.errors import one_line_errors
+from ktn_jax.models.network import KTN, build_network, init_variables
+
+
+def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
+    """Config, network, step and variables of a training run's newest checkpoint."""
+    config = checkpoint.read_config(workdir)
+    network = build_network(config["model"])
+    shapes = jax.eval_shape(lambda: init_variables(network, 0, config["data"]["canvas"]))
+    like = {"params": shapes["params"], "frozen": shapes.get("frozen", {})}
+    step, variables = checkpoint.read_weights(workdir, like)
+    return config, network, step, variables
+
+
+def model_card(
+    config: Mapping[str, Any], step: int, parameters: int, measured: Mapping[str, Any] | None
+) -> str:
+    """The card's text. measured: statistics by metric, or None where nobody measured."""
+    data = config["data"]
+    lines = ["not measured"]
+    if measured:
+        lines = [
+            f"{name}: AP {measured[name]['AP']:.3f}"
+            for name in ("gpsm", "gps", "iou", "keypoints")
+            if measured.get(name)
+        ]
+    return "\n".join(
+        [
+            "# Model card",
+            "",
+            "Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every",
+            f"person. {parameters:,} parameters, canvas {data['eval_canvas']} px.",
+            "",
+            f"- Trained for {step} steps on split `{data['train_split']}` of {data['root']}.",
+            f"- Reached on split `{data['eval_split']}` (AP as fractions):",
+            *(f"    - {line}" for line in lines),
+            "- Licence of the code: Apache-2.0. The weights follow their training data's: a",
+            "  model of the rendered CC0 people is free to use; DensePose-COCO is CC BY-NC.",
+            "- Pixels: RGB, 0..255; the function normalises. weights.safetensors is",
+            "  float32; its SHA-256 stands in config.json.",
+            "",
+        ]
+    )
+
+
+@one_line_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m ktn_jax.export", description=__doc__)
+    parser.add_argument("workdir", help="folder of a training run")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--measured", type=Path, help="json of eval.py --out, for the card")
+    flags = parser.parse_args(arguments)
+    config, network, step, variables = load_run(flags.workdir)
+    codec = Codec(**config["codec"])
+    measured = json.loads(flags.measured.read_text()) if flags.measured else None
+    parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))
+    card = model_card(config, step, parameters, measured)
+    exports.write_export(flags.out, network, codec, variables, config=config, card=card)
+    print(f"exported step {step} of {flags.workdir} to {flags.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

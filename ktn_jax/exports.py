@@ -1,0 +1,114 @@
+"""The export on disk: one compiled function for any batch, its weights, config, card.
+
+    OUT/weights.safetensors   the network's weights, knowledge transfer folded
+    OUT/predict.stablehlo     normalisation, network, grouping and maps (jax.export)
+    OUT/config.json           canvas size, architecture, thresholds, checksum
+    OUT/MODEL_CARD.md         what it is, what it was trained on, what it reached
+
+Reading one runs no pickle and builds no network.
+"""
+
+from collections.abc import Mapping
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import export as jax_export
+import jax.numpy as jnp
+import numpy as np
+from safetensors import numpy as safetensors
+
+from ktn_jax import files, inference
+from ktn_jax.codec import Codec
+from ktn_jax.errors import UserError
+from ktn_jax.models.network import KTN, fold
+from ktn_jax.structs import Instances
+
+WEIGHTS, FUNCTION, CONFIG, CARD = (
+    "weights.safetensors",
+    "predict.stablehlo",
+    "config.json",
+    "MODEL_CARD.md",
+)
+PLATFORMS = ("cpu", "cuda", "tpu")
+SEPARATOR = "/"
+
+
+def write_export(
+    out: Path,
+    network: KTN,
+    codec: Codec,
+    variables: Mapping[str, Any],
+    *,
+    config: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write an export. config: the run's, with data.eval_canvas as the canvas's side."""
+    network, variables = fold(network, variables)
+    weights = flatten(variables)
+    canvas = config["data"]["eval_canvas"]
+    (batch,) = jax_export.symbolic_shape("b")
+    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
+    image = jax.ShapeDtypeStruct((batch, canvas, canvas, 3), jnp.uint8)
+    function = jax.jit(functools.partial(_predict, network=network, codec=codec))
+    exported = jax_export.export(function, platforms=PLATFORMS)(shapes, image)
+    blob = safetensors.save(weights)
+    about = {"canvas": canvas, "sha256": hashlib.sha256(blob).hexdigest(), "run": dict(config)}
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(out / WEIGHTS, blob)
+    files.write_bytes(out / FUNCTION, bytes(exported.serialize()))
+    files.write_bytes(out / CONFIG, json.dumps(about, indent=2).encode())
+    files.write_bytes(out / CARD, card.encode())
+
+
+def read_export(folder: str | Path) -> tuple[inference.Predict, int]:
+    """The prediction of an export, and the side of its square canvas in pixels."""
+    folder = Path(folder)
+    missing = [n for n in (WEIGHTS, FUNCTION, CONFIG) if not (folder / n).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder} is not an export: {', '.join(missing)} not found; make one with "
+            "python -m ktn_jax.export WORKDIR OUT"
+        )
+    about = json.loads((folder / CONFIG).read_text())
+    blob = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(blob).hexdigest() != about["sha256"]:
+        raise UserError(f"{folder / WEIGHTS} is damaged (checksum differs); export it again")
+    weights = jax.device_put(safetensors.load(blob))
+    exported = jax_export.deserialize(bytearray((folder / FUNCTION).read_bytes()))
+    call = jax.jit(exported.call)
+
+    def run(image: np.ndarray) -> Instances:
+        return Instances(**call(weights, image))
+
+    return run, about["canvas"]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """Nested dicts of arrays -> one dict, keys joined by "/"."""
+    flat: dict[str, np.ndarray] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}{SEPARATOR}")
+        else:
+            flat[prefix + key] = np.asarray(value)
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The way back."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, leaf = name.split(SEPARATOR)
+        functools.reduce(lambda node, key: node.setdefault(key, {}), folders, tree)[leaf] = value
+    return tree
+
+
+def _predict(
+    weights: Mapping[str, Any], image: jax.Array, *, network: KTN, codec: Codec
+) -> dict[str, jax.Array]:
+    """inference.predict from flat weights to a plain dict, which any reader can take."""
+    return vars(inference.predict(unflatten(weights), image, network=network, codec=codec))

@@ -1,0 +1,29 @@
+"""Writing files so that they are there completely or not at all."""
+
+from collections.abc import Iterator
+import contextlib
+import os
+from pathlib import Path
+import tempfile
+from typing import IO
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its place at the end, unless an error comes before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(name, 0o644)  # mkstemp's own is for its maker only
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file at once."""
+    with atomic(path) as file:
+        file.write(content)

@@ -1,0 +1,74 @@
+"""Where things are: the map between an image and its canvas, and reading maps at points.
+
+Frame: continuous pixels, (y, x) order, pixel centres at +0.5, origin at the top left.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+STRIDE = 4  # canvas pixels per field cell, in y and in x
+
+
+class Affine(NamedTuple):
+    """Scale, shift and flip, axis by axis: out = scale * in + shift.
+
+    scale, shift: (y, x). A negative x scale is a left-right flip.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def flips(self) -> bool:
+        """Whether left and right are exchanged."""
+        return self.scale[1] < 0
+
+    def __call__(self, yx: np.ndarray) -> np.ndarray:
+        """Points after the map. yx: [..., 2] pixels."""
+        return yx * np.asarray(self.scale) + np.asarray(self.shift)
+
+    def inverse(self) -> "Affine":
+        """The map back."""
+        (sy, sx), (ty, tx) = self.scale, self.shift
+        return Affine((1 / sy, 1 / sx), (-ty / sy, -tx / sx))
+
+    def then(self, other: "Affine") -> "Affine":
+        """This map, followed by the other."""
+        (sy, sx), (ty, tx) = self.scale, self.shift
+        (oy, ox), (py, px) = other.scale, other.shift
+        return Affine((sy * oy, sx * ox), (ty * oy + py, tx * ox + px))
+
+    def boxes(self, xywh: np.ndarray) -> np.ndarray:
+        """Boxes after the map. xywh: [..., 4] (x, y, width, height) pixels."""
+        first = self(xywh[..., 1::-1])  # (y, x) of one corner, then of the other
+        second = self(xywh[..., 1::-1] + xywh[..., :1:-1])
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        return np.concatenate([low[..., ::-1], (high - low)[..., ::-1]], axis=-1)
+
+    def labels(
+        self, labels: np.ndarray, size: tuple[int, int], outside: int | bool
+    ) -> np.ndarray:
+        """A label map carried over by nearest neighbour.
+
+        labels: [H, W] of the source.   size: (H', W') of the target.
+        Returns [H', W']; target pixels that come from beyond the source get `outside`.
+        """
+        back = self.inverse()
+        index, inside = [], []
+        for axis in (0, 1):
+            centre = (np.arange(size[axis]) + 0.5) * back.scale[axis] + back.shift[axis]
+            at = np.floor(centre).astype(int)
+            inside.append((at >= 0) & (at < labels.shape[axis]))
+            index.append(np.clip(at, 0, labels.shape[axis] - 1))
+        taken = labels[index[0]][:, index[1]]  # six times faster than one fancy index
+        return np.where(np.logical_and.outer(*inside), taken, labels.dtype.type(outside))
+
+
+def letterbox(size: tuple[int, int], canvas: tuple[int, int]) -> Affine:
+    """The map that fits an image into the top left of a canvas, keeping its aspect.
+
+    size, canvas: (height, width).
+    """
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    return Affine((scale, scale))

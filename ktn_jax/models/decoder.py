@@ -1,0 +1,86 @@
+"""MID, the multi-instance decoder: P2..P5 -> one refined map at stride 4 (paper, sec. MID).
+
+It keeps what down-sampling would lose (space-to-depth, pixel-shuffle) and looks at
+several scales at once. Its background suppression is a loss: the person mask, which we
+put on the whole map because there are no regions of interest here.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ktn_jax.models.layers import (
+    ConvNormRelu,
+    conv1x1,
+    conv3x3,
+    pixel_shuffle,
+    space_to_depth,
+    upsample_nearest,
+)
+
+Array = jax.Array
+
+DILATIONS = (1, 2, 3)  # of MID's three 3x3 branches, beside a 1x1
+
+
+class MID(nn.Module):
+    """The authors' second form: bottom-up aggregation, up-sampling, four branches."""
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pyramid: Sequence[Array]) -> Array:
+        """pyramid: P2..P5, each [B, h, w, width]. Returns [B, H/4, W/4, width]."""
+        levels = self._aggregate(pyramid)
+        merged = sum(self._raise(x, level) for level, x in enumerate(levels, 2))
+        one = ConvNormRelu(self.width, kernel=1, dtype=self.dtype, name="branch0")
+        branches = [one(merged)]
+        for i, dilation in enumerate(DILATIONS, 1):
+            wide = ConvNormRelu(
+                self.width, dilation=dilation, dtype=self.dtype, name=f"branch{i}"
+            )
+            branches.append(wide(merged))
+        project = conv1x1(self.width, bias=True, dtype=self.dtype, name="project")
+        return project(jnp.concatenate(branches, axis=-1))
+
+    def _aggregate(self, pyramid: Sequence[Array]) -> list[Array]:
+        """Bottom-up: every level gets all that the finer one knows."""
+        levels = [pyramid[0]]
+        for level, here in enumerate(pyramid[1:], 3):
+            below = space_to_depth(levels[-1])
+            adapt = conv3x3(self.width, bias=True, dtype=self.dtype, name=f"adapt{level}")
+            levels.append(here + nn.relu(adapt(below)))
+        return levels
+
+    def _raise(self, x: Array, level: int) -> Array:
+        """One level brought to stride 4, a pixel-shuffle for each factor of two.
+
+        The paper's figure draws a cascade between levels; its code, which we follow,
+        raises each level on its own and sums.
+        """
+        for step in range(max(1, level - 2)):
+            name = f"raise{level}_{step}"
+            x = nn.relu(conv3x3(self.width, bias=True, dtype=self.dtype, name=name)(x))
+            if level > 2:
+                grow = conv1x1(
+                    4 * self.width, bias=True, dtype=self.dtype, name=name + "_grow"
+                )
+                x = pixel_shuffle(nn.relu(grow(x)))
+        return x
+
+
+class PlainDecoder(nn.Module):
+    """What MID is compared with: the pyramid's levels up-sampled and summed."""
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pyramid: Sequence[Array]) -> Array:
+        """pyramid: P2..P5, each [B, h, w, width]. Returns [B, H/4, W/4, width]."""
+        merged = sum(upsample_nearest(x, 2**i) for i, x in enumerate(pyramid))
+        return ConvNormRelu(self.width, dtype=self.dtype, name="smooth")(merged)

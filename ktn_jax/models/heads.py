@@ -1,0 +1,147 @@
+"""The head: one stride-4 map -> Fields. Shared dilations, instance rows, then the surface.
+
+Order of things: features F; the six person rows, tag and so on from F; then every cell
+is told where it lies within its own person (by its own vote, gradient stopped), which is
+what cutting out a box tells a two-stage network; then parts, charts, U, V and keypoints.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ktn_jax import embedding
+from ktn_jax.anatomy import NUM_CHARTS, NUM_KEYPOINTS, NUM_PARTS
+from ktn_jax.graph import Graph
+from ktn_jax.models.layers import ConvNormRelu, conv1x1, group_norm, he_fan_out
+from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
+from ktn_jax.structs import Fields
+
+Array = jax.Array
+
+DILATIONS = (1, 6, 12)  # of the shared kernel
+PERSON_ROWS = 6  # mask, centre, quality, offset y, offset x, bandwidth
+OFFSET_SCALE = 32.0  # canvas pixels an offset output of 1 means: keeps outputs near 1
+RARE = -4.0  # first logit of what few cells show: anchors and keypoints
+FREQUENCIES = (0.5, 1.0, 2.0)  # of the place within a person, per sigma
+PLACE_LIMIT = 8.0  # sigmas; a far vote says nothing more
+
+
+class ScaleConvs(nn.Module):
+    """One 3x3 kernel shared by three dilations, beside a 1x1; concatenated and projected."""
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", he_fan_out, (3, 3, x.shape[-1], self.width))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        branches = []
+        for dilation in DILATIONS:
+            y = jax.lax.conv_general_dilated(
+                x,
+                kernel,
+                window_strides=(1, 1),
+                padding=((dilation, dilation),) * 2,
+                rhs_dilation=(dilation, dilation),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            norm = group_norm(self.width, dtype=self.dtype, name=f"norm{dilation}")
+            branches.append(nn.relu(norm(y)))
+        one = ConvNormRelu(self.width, kernel=1, dtype=self.dtype, name="one")
+        branches.append(one(x))  # last, as in the authors' weights
+        project = conv1x1(self.width, dtype=self.dtype, name="project")
+        return nn.relu(project(jnp.concatenate(branches, axis=-1)))
+
+
+class Head(nn.Module):
+    """Features -> Fields. Charts by knowledge transfer where a graph is given."""
+
+    width: int  # C of F
+    depth: int  # n convolutions after the shared dilations
+    kernel: int  # 1 or 3, of the classifiers
+    tag: int  # T
+    graph: Graph | None  # None: charts have their own kernel
+    train_graph: bool
+    own_kernel: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Fields:
+        """x: [B, h, w, *] at stride 4."""
+        x = ScaleConvs(self.width, dtype=self.dtype, name="scales")(x)
+        for i in range(self.depth):
+            x = ConvNormRelu(self.width, dtype=self.dtype, name=f"block{i}")(x)
+        person_kernel = self._kernel("person", PERSON_ROWS)
+        person = self._classify(x, person_kernel, self._bias("person", PERSON_ROWS, 0.0))
+        mask, center, quality, *offset, bandwidth = jnp.moveaxis(person, -1, 0)
+        offset = jnp.stack(offset, axis=-1) * OFFSET_SCALE
+        tag = self._classify(
+            x, self._kernel("tag", self.tag), self._bias("tag", self.tag, 0.0)
+        )
+        x = self._place(x, offset, bandwidth)
+        keypoint_kernel = self._kernel("keypoint", NUM_KEYPOINTS)
+        part_kernel = self._kernel("part", NUM_PARTS)
+        chart_kernel = self._charts(keypoint_kernel, part_kernel, person_kernel)
+        uv_kernel = self._kernel("uv", 2 * NUM_CHARTS)
+        uv = self._classify(x, uv_kernel, self._bias("uv", 2 * NUM_CHARTS, 0.5))
+        return Fields(
+            mask=mask,
+            parts=self._classify(x, part_kernel, self._bias("part", NUM_PARTS, 0.0)),
+            chart=self._classify(x, chart_kernel, 0.0),
+            uv=uv.reshape(*uv.shape[:-1], NUM_CHARTS, 2),
+            keypoints=self._classify(
+                x, keypoint_kernel, self._bias("keypoint", NUM_KEYPOINTS, RARE)
+            ),
+            center=center + RARE,
+            offset=offset,
+            bandwidth=bandwidth,
+            tag=tag,
+            quality=quality,
+        )
+
+    def _kernel(self, name: str, outputs: int) -> Array:
+        shape = (self.kernel, self.kernel, self.width, outputs)
+        return self.param(f"{name}_kernel", nn.initializers.lecun_normal(), shape)
+
+    def _bias(self, name: str, outputs: int, value: float) -> Array:
+        return self.param(f"{name}_bias", nn.initializers.constant(value), (outputs,))
+
+    def _classify(self, x: Array, kernel: Array, bias: Array | float) -> Array:
+        """A dense classifier with float32 output."""
+        kernel = kernel.astype(self.dtype)
+        if self.kernel == 1:
+            y = x @ kernel[0, 0]
+        else:
+            y = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return y.astype(jnp.float32) + bias
+
+    def _charts(self, keypoint: Array, part: Array, person: Array) -> Array:
+        """The chart kernel [k, k, C, 25]: generated, or a plain one."""
+        if self.graph is None:
+            return self._kernel("chart", NUM_CHARTS)
+        transfer = KnowledgeTransfer(
+            self.graph,
+            self.train_graph,
+            self.own_kernel,
+            width=self.width * self.kernel**2,
+            name="transfer",
+        )
+        rows = transfer(kernel_rows(keypoint), kernel_rows(part), kernel_rows(person))
+        return rows_kernel(rows, self.kernel)
+
+    def _place(self, x: Array, offset: Array, bandwidth: Array) -> Array:
+        """F with each cell's place within its own person mixed in."""
+        place = -offset / embedding.sigma(bandwidth)[..., None]
+        place = jax.lax.stop_gradient(jnp.clip(place, -PLACE_LIMIT, PLACE_LIMIT))
+        waves = [wave(f * place) for f in FREQUENCIES for wave in (jnp.sin, jnp.cos)]
+        code = jnp.concatenate([place / PLACE_LIMIT, *waves], axis=-1).astype(self.dtype)
+        code = nn.relu(
+            conv1x1(self.width, bias=True, dtype=self.dtype, name="place_code")(code)
+        )
+        mixed = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
+        return ConvNormRelu(self.width, dtype=self.dtype, name="surface")(x + mixed)

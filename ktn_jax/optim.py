@@ -1,0 +1,59 @@
+"""The optimiser: schedule, weight-decay mask, gradient clip, running average."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from ktn_jax.errors import UserError
+from ktn_jax.structs import Params
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("step", "cosine")
+
+
+def build_schedule(optim: Mapping[str, Any], steps: int) -> optax.Schedule:
+    """Linear warm-up, then steps down (the paper's) or a cosine to zero.
+
+    optim: config.optim.   steps: length of the run.
+    """
+    warmup = min(optim["warmup_steps"], steps)
+    lr = optim["lr"]
+    rise = optax.linear_schedule(lr * optim["warmup_start"], lr, max(warmup, 1))
+    if optim["schedule"] == "cosine":
+        fall = optax.cosine_decay_schedule(lr, max(steps - warmup, 1))
+    elif optim["schedule"] == "step":
+        drops = {max(int(steps * at) - warmup, 1): 0.1 for at in optim["drops"]}
+        fall = optax.piecewise_constant_schedule(lr, drops)
+    else:
+        raise UserError(
+            f"optim.schedule={optim['schedule']!r} is not one of {SCHEDULES}; "
+            "set --config.optim.schedule=step"
+        )
+    return optax.join_schedules([rise, fall], [warmup])
+
+
+def build_optimizer(optim: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
+    """config.optim -> optax chain."""
+    schedule = build_schedule(optim, steps)
+    decay = optax.add_decayed_weights(optim["weight_decay"], mask=_decays)
+    if optim["name"] == "adamw":
+        rule = optax.chain(optax.scale_by_adam(b2=0.99), decay)
+    elif optim["name"] == "sgd":
+        rule = optax.chain(decay, optax.trace(decay=optim["momentum"]))
+    else:
+        raise UserError(
+            f"optim.name={optim['name']!r} is not one of {OPTIMIZERS}; set --config.optim.name=sgd"
+        )
+    clip = optax.clip_by_global_norm(optim["clip"]) if optim["clip"] else optax.identity()
+    return optax.chain(clip, rule, optax.scale_by_learning_rate(schedule))
+
+
+def _decays(params: Params) -> Params:
+    """Kernels decay; biases, norms, the graph and gains do not (paper's schedule)."""
+
+    def decays(path: tuple, leaf: jax.Array) -> bool:
+        return leaf.ndim >= 2 and not path[-1].key.startswith("graph_")
+
+    return jax.tree_util.tree_map_with_path(decays, params)

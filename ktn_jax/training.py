@@ -1,0 +1,143 @@
+"""The training story: build everything from a config, step, log, save, resume.
+
+Start reading at `train`. `train_step` is the mathematics of one step; where it runs (one
+device, pmap, jit + NamedSharding) is parallel.py's affair.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from ktn_jax import checkpoint, losses, optim, parallel
+from ktn_jax.codec import Codec
+from ktn_jax.data import densepose_coco, pipeline, transforms
+from ktn_jax.log import RunLog
+from ktn_jax.models.network import KTN, build_network, init_variables
+from ktn_jax.structs import Batch, TrainState
+
+Array = jax.Array
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    axis: str | None,
+    *,
+    network: KTN,
+    tx: optax.GradientTransformation,
+    weights: Mapping[str, float],
+    ema: float,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step: the new state, and the loss and its terms.
+
+    batch: one device's share under pmap, all of it under jit.   axis: pmap's, or None.
+    weights: of losses.TERMS.   ema: decay of the averaged parameters, 0 for none.
+    """
+
+    def loss_of(params: Any) -> tuple[Array, dict[str, Array]]:
+        fields = network.apply({"params": params, "frozen": state.frozen}, batch.image)
+        terms = losses.all_terms(fields, batch.targets)
+        # counts over all devices before the division, totals and gradients after it
+        terms = {
+            k: t.replace(count=parallel.all_sum(t.count, axis)) for k, t in terms.items()
+        }
+        return losses.weigh(terms, weights)
+
+    (loss, means), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    loss, means, grads = parallel.all_sum((loss, means, grads), axis)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))  # young averages forget
+    average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params) if ema else {}  # fmt: skip  # noqa: E501
+    metrics = {"loss": loss, **means, "gradient_norm": optax.global_norm(grads)}
+    state = state.replace(
+        step=state.step + 1, params=params, ema=average, opt_state=opt_state
+    )
+    return state, metrics
+
+
+def build_state(
+    config: ConfigDict, network: KTN, tx: optax.GradientTransformation
+) -> TrainState:
+    """A fresh state from config.seed."""
+    variables = init_variables(network, config.seed, config.data.canvas)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        frozen=variables.get("frozen", {}),
+        ema=jax.tree.map(jnp.copy, params) if config.train.ema else {},
+        opt_state=tx.init(params),
+    )
+
+
+def build_step(config: ConfigDict, network: KTN, tx: optax.GradientTransformation) -> Any:
+    """The step over all devices, as config.parallel says."""
+    body = functools.partial(
+        train_step,
+        network=network,
+        tx=tx,
+        weights=dict(config.loss),
+        ema=config.train.ema,
+    )
+    return parallel.data_parallel(body, config.parallel)
+
+
+def build_batches(config: ConfigDict, codec: Codec, start_step: int) -> Iterator[Batch]:
+    """This process's share of the training batches, from start_step on."""
+    data = config.data
+    built = densepose_coco.build(data.root, progress=True)
+    return pipeline.train_batches(
+        densepose_coco.open_split(built, data.train_split, with_people=True),
+        codec,
+        augment=transforms.Augment(canvas=(data.canvas,) * 2, **config.augment),
+        batch_size=data.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_threads=data.threads,
+        symmetry=transforms.load_symmetry(data.symmetry) if data.symmetry else None,
+    )
+
+
+def train(config: ConfigDict, workdir: str) -> TrainState:
+    """Train to config.train.steps, from the newest checkpoint in workdir if there is one."""
+    parallel.check_batch_size(config.data.batch_size)
+    network = build_network(config.model)
+    codec = Codec(**config.codec)
+    tx = optim.build_optimizer(config.optim, config.train.steps)
+    state = parallel.put_state(build_state(config, network, tx))
+    with checkpoint.open_run(workdir, keep=config.train.keep) as run:
+        if run.latest_step() is not None:
+            state = checkpoint.restore(run, state)
+        start = int(state.step)
+        batches = build_batches(config, codec, start)
+        step = build_step(config, network, tx)
+        log = RunLog(
+            Path(workdir),
+            steps=config.train.steps,
+            start=start,
+            batch_size=config.data.batch_size,
+        )
+        pending: tuple[int, Any] | None = None
+        for number in range(start + 1, config.train.steps + 1):
+            batch = parallel.put_batch(next(batches), config.parallel)
+            state, metrics = step(state, batch)
+            if pending:  # a step late, so that the device never waits for the log
+                log.write(*pending)
+            pending = None
+            if number % config.train.log_steps == 0 or number == config.train.steps:
+                pending = (number, metrics)
+            if number % config.train.save_steps == 0 or number == config.train.steps:
+                checkpoint.save(run, state, config.to_dict())
+        if pending:
+            log.write(*pending)
+        log.close()
+    return state

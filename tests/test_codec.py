@@ -1,0 +1,148 @@
+"""The circle: people -> Targets -> perfect Fields -> Instances, and edges of encode."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.ndimage import binary_erosion
+
+from ktn_jax.anatomy import UNKNOWN_PART
+from ktn_jax.geometry import STRIDE
+from tests.scenes import CODEC, perfect_fields, scene, surface_at
+
+SIZE = 192
+SCENES = {
+    "nobody": [],
+    "one": [(40, 60, 140, 110)],
+    "two apart": [(20, 10, 150, 60), (30, 110, 170, 160)],
+    "overlap": [(20, 40, 150, 100), (50, 80, 170, 140)],
+    "at the borders": [(-20, -10, 90, 44), (100, 140, 220, 230)],
+    # a border between two people is known to a cell only, so this one lies on cells
+    "one inside another": [(10, 20, 180, 170), (60, 68, 132, 120)],
+    "eight": [
+        (4 + 94 * row, 4 + 46 * column, 84 + 94 * row, 40 + 46 * column)
+        for row in range(2)
+        for column in range(4)
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def decode():
+    return jax.jit(CODEC.decode)
+
+
+def circle(boxes, decode):
+    people = scene(boxes, SIZE)
+    targets = CODEC.encode(people, (SIZE, SIZE))
+    # encode keeps the largest first; name each slot's box again by its visible size
+    order = sorted(range(len(people)), key=lambda i: -people[i].mask.sum())
+    by_slot = [boxes[i] for i in order]
+    found = decode(perfect_fields(targets, by_slot))
+    return (
+        [people[i] for i in order],
+        by_slot,
+        jax.tree.map(lambda x: np.asarray(x[0]), found),
+    )
+
+
+def matches(people, found):
+    """Instance number of every person, by the pixels they share."""
+    rows = []
+    for person in people:
+        owners = found.owner[person.mask]
+        rows.append(int(np.bincount(owners[owners >= 0], minlength=1).argmax()))
+    return rows
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_everyone_is_found_once(name, decode):
+    people, _, found = circle(SCENES[name], decode)
+    assert found.valid.sum() == len(people)
+    assert len(set(matches(people, found))) == len(people)
+    assert (found.score[found.valid] > 0.5).all()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_boxes_are_right_to_a_pixel(name, decode):
+    people, _, found = circle(SCENES[name], decode)
+    for person, k in zip(people, matches(people, found), strict=True):
+        seen = np.argwhere(person.mask)
+        box = np.r_[seen.min(0), seen.max(0) + 1]
+        assert np.abs(found.box[k] - box).max() <= 1, (box, found.box[k])
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_every_visible_pixel_goes_to_its_person(name, decode):
+    """All pixels of cells that one person covers and whose neighbours agree.
+
+    At a silhouette bilinear logits round corners off, by less than half a cell: there a
+    pixel may be nobody's, but nowhere another person's (two people's borders fall
+    between cells, so pixels within half a cell of them are left out).
+    """
+    people, _, found = circle(SCENES[name], decode)
+    for person, k in zip(people, matches(people, found), strict=True):
+        inner = binary_erosion(person.mask, np.ones((STRIDE + 1,) * 2))
+        assert (found.owner[inner] == k).mean() > 0.999
+    nobody = ~np.any([p.mask for p in people] or [np.zeros((SIZE, SIZE), bool)], axis=0)
+    assert (found.owner[nobody] >= 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("name", [n for n in SCENES if n != "nobody"])
+def test_uv_returns_within_two_hundredths(name, decode):
+    people, boxes, found = circle(SCENES[name], decode)
+    for person, box, k in zip(people, boxes, matches(people, found), strict=True):
+        # pixels all of whose four cells are the person's own
+        inner = binary_erosion(person.mask, np.ones((2 * STRIDE + 1,) * 2))
+        at = np.argwhere(inner) + 0.5
+        chart, uv = surface_at(at, box)
+        assert np.abs(found.uv[inner] / 255 - uv).max() <= 0.02
+        # 4 bands of charts: a pixel within half a cell of a border may go either way
+        assert (found.chart[inner] == chart).mean() > 0.9
+
+
+def test_keypoints_return_within_half_a_cell(decode):
+    people, _, found = circle(SCENES["two apart"], decode)
+    for person, k in zip(people, matches(people, found), strict=True):
+        error = np.abs(found.keypoints[k, :, :2] - person.keypoints[:, :2])
+        assert error.max() <= STRIDE / 2
+
+
+def test_crowds_and_the_beyond_teach_nothing():
+    person, region = scene([(40, 40, 100, 80), (120, 100, 180, 180)], SIZE)
+    inside = np.ones((SIZE // STRIDE,) * 2, bool)
+    inside[:, -4:] = False
+    targets = CODEC.encode([person, region._replace(crowd=True)], (SIZE, SIZE), inside)
+    assert targets.people_valid.sum() == 1
+    crowd = np.s_[120 // 4 : 180 // 4, 100 // 4 : 176 // 4]
+    for valid in (targets.mask_valid, targets.keypoints_valid):
+        assert not valid[crowd].any() and not valid[:, -4:].any()
+    assert (targets.parts[crowd] == UNKNOWN_PART).all()
+    assert targets.mask_valid[:28, :-4].all()
+
+
+def test_people_without_dense_annotation_have_unknown_parts_but_a_mask():
+    (person,) = scene([(40, 40, 100, 80)], SIZE)
+    bare = person._replace(points=None, parts=None, keypoints=None)
+    targets = CODEC.encode([bare], (SIZE, SIZE))
+    body = np.s_[10:25, 10:20]
+    assert (targets.mask[body] == 1).all() and not targets.points_valid.any()
+    assert (targets.parts[body] == UNKNOWN_PART).all()
+    assert not targets.keypoints_valid[body].any()
+
+
+def test_anchor_lies_on_the_person_even_where_the_centroid_does_not():
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[40:140, 40:60] = mask[40:140, 120:140] = mask[40:60, 40:140] = True  # an arch
+    (person,) = scene([(40, 40, 140, 140)], SIZE)
+    targets = CODEC.encode([person._replace(mask=mask)], (SIZE, SIZE))
+    y, x = targets.anchors[0].astype(int)
+    assert mask[y, x] and targets.center[y // STRIDE, x // STRIDE] == 1
+
+
+def test_too_many_points_are_thinned_and_too_many_people_drop_the_smallest():
+    boxes = [(10, 4 + 16 * i, 60 + 4 * i, 16 + 16 * i) for i in range(11)]
+    targets = CODEC.encode(scene(boxes, SIZE), (SIZE, SIZE))
+    assert targets.points_valid.sum() == min(11 * 30, CODEC.max_points)
+    assert targets.people_valid.all() and targets.owner.max() == CODEC.max_people - 1
+    smallest = np.s_[4:14, 2:3]  # boxes[0], 50 px high
+    assert (targets.owner[smallest] == -1).all() and (targets.mask[smallest] > 0).all()

@@ -1,0 +1,213 @@
+"""The network's modules against the authors' own, and what every network must do."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import tiny
+from ktn_jax.graph import Graph, build_graph
+from ktn_jax.models.decoder import MID
+from ktn_jax.models.heads import ScaleConvs
+from ktn_jax.models.network import build_network, init_variables
+from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
+
+REFERENCE = "tests/reference/ktn_modules.npz"  # KTN v2's PyTorch modules, random weights
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return dict(np.load(REFERENCE))
+
+
+def nhwc(x):
+    return jnp.asarray(x).transpose(0, 2, 3, 1)
+
+
+def conv(weight):
+    """torch out x in x kh x kw -> kh x kw x in x out."""
+    return jnp.asarray(weight).transpose(2, 3, 1, 0)
+
+
+def norm(reference, name):
+    return {"scale": reference[f"{name}.weight"], "bias": reference[f"{name}.bias"]}
+
+
+def biased(reference, name, kernel=conv):
+    weight = kernel(reference[f"{name}.weight"])
+    return {"kernel": weight, "bias": reference[f"{name}.bias"]}
+
+
+def one_by_one(weight):
+    return jnp.asarray(weight)[:, :, 0, 0].T
+
+
+def mid_params(reference):
+    """The authors' MID weights under our names."""
+    params = {}
+    for level in (3, 4, 5):
+        adapt = f"sd/mid/bottom_up_p{level - 1}.adt_conv"
+        params[f"adapt{level}"] = biased(reference, adapt)
+    for level in (2, 3, 4, 5):
+        for step in range(max(1, level - 2)):
+            here = f"raise{level}_{step}"
+            params[here] = biased(reference, f"sd/mid/p{level}.{3 * step}")
+            if level > 2:
+                grow = f"sd/mid/p{level}.{3 * step + 1}"
+                params[here + "_grow"] = biased(reference, grow, one_by_one)
+    for branch in range(4):
+        weight = reference[f"sd/mid/trident_convs.{branch}.0.weight"]
+        kernel = one_by_one(weight) if branch == 0 else conv(weight)
+        scale = norm(reference, f"sd/mid/trident_convs.{branch}.1")
+        params[f"branch{branch}"] = {"conv": {"kernel": kernel}, "norm": scale}
+    params["project"] = biased(reference, "sd/mid/predictor", one_by_one)
+    return params
+
+
+@pytest.fixture
+def thirty_two_groups(monkeypatch):
+    """The reference is 32 channels wide and keeps the paper's 32 groups."""
+    from flax import linen as nn
+
+    from ktn_jax.models import heads, layers
+
+    def group_norm(width, *, name, dtype=jnp.float32):
+        return nn.GroupNorm(32, epsilon=1e-5, dtype=dtype, name=name)
+
+    monkeypatch.setattr(heads, "group_norm", group_norm)
+    monkeypatch.setattr(layers, "group_norm", group_norm)
+    return group_norm
+
+
+def test_mid_equals_the_authors(reference, thirty_two_groups):
+    pyramid = [nhwc(reference[f"in/p{level}"]) for level in (2, 3, 4, 5)]
+    params = mid_params(reference)
+    module = MID(32)
+    initial = jax.eval_shape(module.init, jax.random.key(0), pyramid)["params"]
+    assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, params)
+    ours = jax.jit(module.apply)({"params": params}, pyramid)
+    np.testing.assert_allclose(ours, nhwc(reference["mid/out"]), atol=1e-4)
+
+
+def test_shared_dilations_equal_the_authors(reference, thirty_two_groups):
+    head = "sd/head/ScaleConvs"
+    params = {
+        "kernel": conv(reference[f"{head}.weight"]),
+        "one": {
+            "conv": {"kernel": one_by_one(reference[f"{head}.conv1.0.weight"])},
+            "norm": norm(reference, f"{head}.conv1.1"),
+        },
+        "project": {"kernel": one_by_one(reference[f"{head}.project.0.weight"])},
+        **{
+            f"norm{dilation}": norm(reference, f"{head}.norms.{i}")
+            for i, dilation in enumerate((1, 6, 12))
+        },
+    }
+    ours = ScaleConvs(32).apply({"params": params}, nhwc(reference["roi/out"]))
+    np.testing.assert_allclose(ours, nhwc(reference["head/scale"]), atol=1e-4)
+
+
+def torch_rows(weight):
+    """A transposed convolution's weight, in x out x kh x kw -> out x (in, kh, kw)."""
+    return jnp.asarray(weight).transpose(1, 0, 2, 3).reshape(weight.shape[1], -1)
+
+
+def test_transfer_equals_the_authors(reference):
+    graph = Graph(
+        keypoint=reference["sd/pred/kpt_crgk_matrix"],
+        part=reference["sd/pred/part_crgk_matrix"],
+        person=reference["sd/pred/bbox_crgk_matrix"],
+    )
+    layer = "sd/pred/parameter_transformer"
+    params = {
+        name: {
+            "kernel": reference[f"{layer}.{i}.weight"].T,
+            "bias": reference[f"{layer}.{i}.bias"],
+        }
+        for name, i in (("l1", 0), ("l2", 2))
+    }
+    module = KnowledgeTransfer(graph, train_graph=False, own_kernel=False, width=512)
+    keypoint = torch_rows(reference["sd/pred/k_lowres.weight"])
+    part = torch_rows(reference["sd/pred/ann_index_lowres.weight"])
+    ours = module.apply({"params": params}, keypoint, part, reference["pred/bbox_params"])
+    theirs = torch_rows(reference["pred/surface_weight"])
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_rows_and_kernels_are_each_other_s_inverse():
+    kernel = jnp.arange(3 * 3 * 4 * 5.0).reshape(3, 3, 4, 5)
+    rows = kernel_rows(kernel)
+    # output 2, input 1, row 0, column 2 stands at 1 * 9 + 0 * 3 + 2
+    assert rows[2, 11] == kernel[0, 2, 1, 2]
+    np.testing.assert_array_equal(rows_kernel(rows, 3), kernel)
+
+
+def test_transfer_s_gradient_reaches_all_but_the_person_rows():
+    module = KnowledgeTransfer(build_graph(), train_graph=True, own_kernel=True, width=8)
+    keys = jax.random.split(jax.random.key(0), 4)
+    rows = [jax.random.normal(k, (n, 8)) for k, n in zip(keys, (17, 15, 6), strict=False)]
+    variables = module.init(keys[3], *rows)
+
+    def size(variables, *rows):
+        return jnp.square(module.apply(variables, *rows)).sum()
+
+    grads = jax.grad(size, argnums=(0, 1, 2, 3))(variables, *rows)
+    assert not grads[3].any() and grads[1].any() and grads[2].any()
+    reached = {k: any(x.any() for x in jax.tree.leaves(v)) for k, v in grads[0]["params"].items()}
+    # the own kernel is reached only once gamma has left zero
+    assert reached.pop("own") is False and all(reached.values()), reached
+
+
+def test_the_graph_tells_all_charts_apart_unless_the_paper_s_form_is_asked_for():
+    for split, distinct in ((True, 24), (False, 16)):
+        rows = np.concatenate(build_graph(split_pairs=split), axis=1)[1:]
+        assert len(np.unique(rows.round(6), axis=0)) == distinct
+    # chart 3 is the right hand: 0.3 (R + G), and G of the same words is 1
+    assert build_graph().part[3, 2] == pytest.approx(0.6, abs=1e-6)
+
+
+def small_network(**changes):
+    model = tiny.get_config().model
+    model.update(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), width=16, **changes)
+    return build_network(model)
+
+
+@pytest.mark.parametrize("mid", [True, False])
+@pytest.mark.parametrize("ktm", [True, False])
+def test_every_parameter_learns(mid, ktm):
+    network = small_network(mid=mid, ktm=ktm)
+    image = jax.random.randint(jax.random.key(1), (2, 64, 96, 3), 0, 255)
+    variables = init_variables(network, 0, 64)
+
+    @jax.jit
+    @jax.grad
+    def gradient(variables):
+        fields = network.apply(variables, image)
+        return sum(jnp.square(x - 1).sum() for x in jax.tree.leaves(fields))
+
+    fields = jax.jit(network.apply)(variables, image)
+    assert all(x.dtype == jnp.float32 and x.shape[:3] == (2, 16, 24) for x in vars(fields).values())
+    assert "transfer" in variables["params"]["head"] if ktm else True
+    silent = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(variables))
+        if not np.isfinite(leaf).all() or not np.any(leaf)
+    ]
+    assert silent == []
+
+
+def test_the_network_is_blind_to_the_rest_of_the_batch():
+    network = small_network()
+    variables = init_variables(network, 0, 64)
+    image = jax.random.randint(jax.random.key(1), (2, 64, 64, 3), 0, 255)
+    apply = jax.jit(functools.partial(network.apply, variables))
+    both, alone = apply(image), apply(image[1:])
+    for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a[1:], b, atol=2e-4)
+
+
+def test_an_unknown_model_field_is_refused():
+    with pytest.raises(TypeError, match="depht"):
+        small_network(depht=3)

@@ -1,0 +1,102 @@
+"""One device, eight under pmap and eight under jit take the same steps."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tiny
+from ktn_jax import losses, optim, parallel
+from ktn_jax.errors import UserError
+from ktn_jax.models.network import build_network
+from ktn_jax.structs import Batch
+from ktn_jax.training import build_state, build_step, train_step
+from tests.scenes import CODEC, scene
+
+CANVAS = 32
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = tiny.get_config()
+    config.model.update(widths=(8, 8, 8, 8), depths=(1, 1, 1, 1), width=8, head_depth=1)
+    config.data.canvas = CANVAS
+    config.train.ema = 0.9
+    return config
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Eight images with 0, 1 or 2 people: a device has an image, some have no person."""
+    rng = np.random.default_rng(0)
+    boxes = [(2, 2, 20, 16), (8, 14, 30, 30)]
+    images = [
+        CODEC.encode(scene(boxes[: (0, 1, 2, 0, 0, 2, 1, 0)[i]], CANVAS, i), (CANVAS,) * 2)
+        for i in range(8)
+    ]
+    return Batch(
+        image=rng.integers(0, 255, (8, CANVAS, CANVAS, 3)).astype(np.uint8),
+        valid=np.ones(8, bool),
+        image_id=np.arange(8),
+        to_image=np.zeros((8, 2, 2)),
+        targets=jax.tree.map(lambda *x: np.stack(x), *images),
+    )
+
+
+def take_steps(config, batch, run, put, count=4):
+    network = build_network(config.model)
+    tx = optim.build_optimizer(config.optim, 100)
+    state = build_state(config, network, tx)
+    step = run(network, tx)
+    history = []
+    for _ in range(count):
+        state, metrics = step(state, put(batch))
+        history.append({name: float(value) for name, value in metrics.items()})
+    return history, jax.device_get(state)
+
+
+@pytest.mark.parametrize("mode", parallel.MODES)
+def test_eight_devices_equal_one(mode, config, batch, one_device):
+    assert jax.device_count() == 8
+    config = config.copy_and_resolve_references()
+    config.parallel = mode
+    history, state = take_steps(
+        config,
+        batch,
+        lambda network, tx: build_step(config, network, tx),
+        lambda b: parallel.put_batch(b, mode),
+    )
+    for ours, theirs in zip(history, one_device[0], strict=True):
+        for name, value in ours.items():
+            assert value == pytest.approx(theirs[name], rel=2e-5, abs=2e-6), name
+    for ours, theirs in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(one_device[1].params), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def one_device(config, batch):
+    """The plain step on a single device, without parallel.py."""
+
+    def run(network, tx):
+        weights = dict(config.loss)
+        return jax.jit(
+            lambda state, batch: train_step(
+                state, batch, None, network=network, tx=tx, weights=weights, ema=config.train.ema
+            )
+        )
+
+    return take_steps(config, batch, run, lambda b: jax.device_put(b, jax.devices()[0]))
+
+
+def test_loss_falls(one_device):
+    assert one_device[0][-1]["loss"] < one_device[0][0]["loss"]
+
+
+def test_every_term_has_a_weight(config):
+    assert set(config.loss) == set(losses.TERMS)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused():
+    with pytest.raises(UserError, match=r"12 is not divisible by 8 .*batch_size=8"):
+        parallel.check_batch_size(12)

@@ -1,0 +1,350 @@
+"""Nearest records, packed tables in every form of file, heat distances, bad files."""
+
+import io
+import pickle
+import struct
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+from scipy.spatial.distance import cdist
+
+from ktn_jax.anatomy import NUM_CHARTS
+from ktn_jax.errors import UserError
+from ktn_jax.evaluation import packed
+from ktn_jax.evaluation.packed import PackedDistances, read_table
+from ktn_jax.evaluation.surface import HeatDistances, Surface, load_official, load_surface
+
+REFERENCE = Path(__file__).parent / "reference" / "evaluator"
+# 400 vertices: their last pair number passes 16 bits, and their table the part of a
+# pickle that is always read
+NUM_VERTICES = 400
+NUM_PAIRS = NUM_VERTICES * (NUM_VERTICES - 1) // 2  # 79,800
+
+
+def table(dtype="<f4"):
+    return np.random.default_rng(0).random((NUM_PAIRS, 1)).astype(dtype)
+
+
+# --- nearest records -----------------------------------------------------------------
+
+
+def grid_surface():
+    """Charts 1 and 2, each a 5 x 5 grid of (U, V) at 0, 1/4 .. 1; records shuffled."""
+    uv = np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(-1, 2) / 4
+    chart, uv = np.repeat([1, 2], 25), np.tile(uv, (2, 1))
+    order = np.random.default_rng(1).permutation(50)
+    vertex = np.arange(50) // 2  # neighbouring records share a vertex
+    return Surface(chart[order], uv[order], vertex=vertex, distances=None)
+
+
+def test_closest_is_the_first_record_of_all_nearest_ones():
+    surface = grid_surface()
+    # centres of cells (4 records tie), of edges (2), records themselves (1), and others
+    steps = np.arange(9) / 8
+    queries = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    queries = np.concatenate([queries, np.random.default_rng(2).random((200, 2))])
+    for chart in (1, 2):
+        records = np.flatnonzero(surface.chart == chart)
+        first = cdist(surface.uv[records], queries).argmin(axis=0)  # the first of equals
+        found = surface.closest(np.full(len(queries), chart), queries)
+        np.testing.assert_array_equal(found, surface.vertex[records[first]])
+
+
+def test_the_official_template_agrees_with_a_search_of_all_records():
+    surface = load_official(REFERENCE)
+    levels = np.random.default_rng(3).integers(0, 256, (2000, 2)) / 255
+    for chart in range(1, NUM_CHARTS):
+        records = np.flatnonzero(surface.chart == chart)
+        first = cdist(surface.uv[records], levels).argmin(axis=0)
+        found = surface.closest(np.full(len(levels), chart), levels)
+        np.testing.assert_array_equal(found, surface.vertex[records[first]])
+
+
+def test_labels_off_the_surface_have_no_vertex():
+    chart = np.array([0, 1, 3, 25, 255], np.uint8)
+    found = grid_surface().closest(chart, np.zeros((5, 2)))
+    np.testing.assert_array_equal(found >= 0, [False, True, False, False, False])
+
+
+def test_a_chart_of_one_record_is_always_that_record():
+    surface = Surface([5], [[0.5, 0.5]], vertex=[0], distances=None)
+    np.testing.assert_array_equal(surface.closest([5, 5], [[0, 0], [1, 1]]), [0, 0])
+
+
+# --- packed distances ----------------------------------------------------------------
+
+
+def test_packed_pairs_are_found_in_any_order_and_in_any_integer_type():
+    distances = PackedDistances(np.arange(NUM_PAIRS))  # every entry is its own number
+    a, b = np.array([[1, 2, 0, 7, 399, 0], [0, 1, 2, 7, 398, 399]], np.uint16)
+    # a (a - 1) / 2 + b: 0, 1 + 1, 1 + 0, the same vertex, 79401 + 398, 79401 + 0
+    expected = [0, 2, 1, 0, 79799, 79401]
+    np.testing.assert_array_equal(distances.between(a, b), expected)
+    np.testing.assert_array_equal(distances.between(b, a), expected)
+
+
+def python2_pickle(array):
+    """What Python 2 wrote at protocol 2, byte by byte: the data is one BINSTRING."""
+    return (
+        b"\x80\x02}U\x0cPdist_matrixcnumpy.core.multiarray\n_reconstruct\n"
+        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01J"
+        + struct.pack("<i", len(array))
+        + b"K\x01\x86cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNN"
+        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T"
+        + struct.pack("<I", array.nbytes)
+        + array.tobytes()
+        + b"tbs."
+    )
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4"])
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_every_protocol_agree(protocol, dtype, tmp_path):
+    path = tmp_path / "Pdist_matrix.pkl"
+    path.write_bytes(pickle.dumps({"Pdist_matrix": table(dtype)}, protocol))
+    read = read_table(path)
+    np.testing.assert_array_equal(read, table(dtype)[:, 0])
+    # protocols before 3 have no bytes, so there is nothing to map
+    assert isinstance(read, np.memmap) == (protocol >= 3)
+
+
+def test_a_pickle_of_python_2_is_mapped(tmp_path):
+    path = tmp_path / "Pdist_matrix.pkl"
+    path.write_bytes(python2_pickle(table()))
+    read = read_table(path)
+    assert isinstance(read, np.memmap)
+    np.testing.assert_array_equal(read, table()[:, 0])
+
+
+def test_a_short_pickle_is_read_whole(tmp_path):
+    path = tmp_path / "Pdist_matrix.pkl"
+    for protocol in range(6):
+        path.write_bytes(pickle.dumps(table()[:3], protocol))
+        np.testing.assert_array_equal(read_table(path), table()[:3, 0])
+
+
+@pytest.mark.parametrize("shape", [(NUM_PAIRS, 1), (1, NUM_PAIRS), (NUM_PAIRS,)])
+@pytest.mark.parametrize("how", ["contiguous", "chunked", "compressed"])
+def test_hdf5_files_agree_with_pickles(how, shape, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "_BLOCK", 10_000)  # eight blocks, the last one short
+    options = {
+        "contiguous": {},
+        "chunked": {"chunks": True},
+        "compressed": {"chunks": True, "compression": "gzip"},
+    }[how]
+    path = tmp_path / "Pdist_matrix.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:  # MATLAB's header lies there
+        file.create_dataset("Pdist_matrix", data=table().reshape(shape), **options)
+    read = read_table(path)
+    np.testing.assert_array_equal(read, table()[:, 0])
+    assert isinstance(read, np.memmap) == (how == "contiguous")
+
+
+def test_an_old_mat_file_agrees_with_pickles(tmp_path):
+    savemat(tmp_path / "Pdist_matrix.mat", {"Pdist_matrix": table()})
+    read = read_table(tmp_path / "Pdist_matrix.mat")
+    np.testing.assert_array_equal(read, table()[:, 0])
+
+
+def test_what_no_map_can_read_is_unpacked_once(tmp_path, monkeypatch):
+    path, cache = tmp_path / "Pdist_matrix.pkl", tmp_path / "cache"
+    path.write_bytes(pickle.dumps({"Pdist_matrix": table()}, 2))
+    first = read_table(path, cache_dir=cache)
+    unpacked = list(cache.iterdir())
+    assert isinstance(first, np.memmap) and len(unpacked) == 1  # nothing half-written
+    monkeypatch.setattr(packed, "_decode", lambda *_, **__: iter([b"not again"]))
+    np.testing.assert_array_equal(read_table(path, cache_dir=cache), table()[:, 0])
+    assert list(cache.iterdir()) == unpacked
+
+
+# --- files one should not trust ------------------------------------------------------
+
+
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_hostile_pickle_runs_nothing(protocol, tmp_path):
+    loot, path = tmp_path / "loot", tmp_path / "Pdist_matrix.pkl"
+    attack = Call(Path.touch, loot), Call(exec, f"open({str(loot)!r}, 'w').close()")
+    array = np.array([Call(Path.touch, loot)], object)
+    for evil in (attack[0], attack[1], array, [table(), attack[1]]):
+        content = pickle.dumps({"Pdist_matrix": table(), "x": evil}, protocol)
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="only numpy arrays are read"):
+            read_table(path)
+        assert not loot.exists()
+    pickle.load(io.BytesIO(content))  # the last one would have done it
+    assert loot.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no pickle"),
+        (b"hello", "no pickle"),
+        (pickle.dumps({"Pdist_matrix": 3}), "no numpy array"),
+        (pickle.dumps({"other": np.zeros(3)}), "no numpy array"),
+        (pickle.dumps(np.arange(3)), "not one of f2, f4, f8"),
+        (pickle.dumps(np.array([None])), "not one of f2, f4, f8"),
+        (pickle.dumps(table(), 2)[:90_000], "no pickle"),
+    ],
+)
+def test_a_damaged_pickle_is_named(content, message, tmp_path):
+    path = tmp_path / "Pdist_matrix.pkl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_table(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_mat_file_without_the_table_is_named(tmp_path):
+    path = tmp_path / "Pdist_matrix.mat"
+    savemat(path, {"other": table()})
+    with pytest.raises(UserError, match="no array called Pdist_matrix"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    "absent", ["SMPL_subdiv.mat", "SMPL_SUBDIV_TRANSFORM.mat", "Pdist_matrix.pkl"]
+)
+def test_a_missing_official_file_is_named_with_its_directory(absent, tmp_path):
+    for path in REFERENCE.iterdir():
+        if path.name != absent:
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(UserError) as error:
+        load_surface(tmp_path)
+    for word in (absent, str(tmp_path), "CC BY-NC", "DensePose"):
+        assert word in str(error.value)
+
+
+def test_tables_of_another_template_are_refused(tmp_path):
+    for path in REFERENCE.glob("*.mat"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "Pdist_matrix.pkl").write_bytes(pickle.dumps(table()))
+    with pytest.raises(UserError, match="79800 distances, but 832 vertices need 345696"):
+        load_official(tmp_path)
+
+
+def test_official_vertices_count_from_0_and_share_seams():
+    surface = load_official(REFERENCE)
+    merge = loadmat(REFERENCE / "SMPL_SUBDIV_TRANSFORM.mat")["index"].ravel()
+    np.testing.assert_array_equal(surface.vertex, merge.astype(int) - 1)
+    assert (len(surface.chart), surface.num_vertices) == (864, 832)
+
+
+# --- heat distances ------------------------------------------------------------------
+
+
+def sphere(parallels=40, meridians=80):
+    """A unit sphere of latitude rings and two poles: vertices and faces."""
+    theta = np.pi * np.arange(1, parallels) / parallels
+    phi = 2 * np.pi * np.arange(meridians) / meridians
+    t, p = (grid.ravel() for grid in np.meshgrid(theta, phi, indexing="ij"))
+    ring = np.stack([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], axis=-1)
+    vertices = np.concatenate([ring, [[0, 0, 1], [0, 0, -1]]])
+    number = np.arange(len(ring)).reshape(parallels - 1, meridians)
+    east = np.roll(number, -1, axis=1)
+    north, south = len(ring), len(ring) + 1
+    faces = [
+        np.stack([number[:-1], number[1:], east[1:]], axis=-1).reshape(-1, 3),
+        np.stack([number[:-1], east[1:], east[:-1]], axis=-1).reshape(-1, 3),
+        np.stack([np.full(meridians, north), number[0], east[0]], axis=-1),
+        np.stack([np.full(meridians, south), east[-1], number[-1]], axis=-1),
+    ]
+    return vertices, np.concatenate(faces)
+
+
+def test_heat_distances_on_a_sphere_are_great_circles():
+    vertices, faces = sphere()
+    distances = HeatDistances(vertices, faces)
+    rng = np.random.default_rng(4)
+    a, b = rng.choice(len(vertices), 20)[:, None], rng.choice(len(vertices), 200)
+    a, b = (side.ravel() for side in np.broadcast_arrays(a, b))
+    angle = np.arccos(np.clip((vertices[a] * vertices[b]).sum(axis=1), -1, 1))
+    found, near = distances.between(a, b), angle < 0.5
+    # the method shortens the longest ways by up to 3 % of pi, which GPS does not see any
+    # more; near ones, which it does, are good to half an edge of this mesh, .04
+    np.testing.assert_allclose(found, angle, atol=0.03 * np.pi)
+    np.testing.assert_allclose(found[near], angle[near], atol=0.04)
+    assert (distances.between(a, a) == 0).all()
+
+
+class Solver:
+    """Counts; its distances tell the source: source + target / 1000."""
+
+    def __init__(self, n):
+        self.n, self.sources = n, []
+
+    def compute_distance(self, source):
+        self.sources.append(source)
+        return source + np.arange(self.n) / 1000
+
+
+def counted(distances, n):
+    distances.__dict__["_solver"] = Solver(n)
+    return distances._solver.sources
+
+
+def test_the_ground_truth_vertex_is_the_source_and_is_solved_once():
+    vertices, faces = sphere(4, 5)
+    distances = HeatDistances(vertices, faces)
+    sources = counted(distances, len(vertices))
+    found = distances.between(np.array([3, 3, 5, 3]), np.array([1, 5, 3, 3]))
+    # 3 + .001, 3 + .005, 5 + .003, and 0 for itself; float16 has 3 decimal digits
+    np.testing.assert_allclose(found, [3.001, 3.005, 5.003, 0], rtol=1e-3)
+    distances.between(np.array([5, 3]), np.array([0, 0]))
+    assert sources == [3, 5]
+
+
+def test_rows_are_found_again_in_the_cache_directory(tmp_path):
+    vertices, faces = sphere(4, 5)
+    a, b = np.array([3, 5]), np.array([1, 2])
+    first = HeatDistances(vertices, faces, cache_dir=tmp_path / "new").between(a, b)
+    again = HeatDistances(vertices, faces, cache_dir=tmp_path / "new")
+    sources = counted(again, len(vertices))
+    np.testing.assert_array_equal(again.between(a, b), first)
+    assert sources == []
+    other = HeatDistances(2 * vertices, faces, cache_dir=tmp_path / "new")
+    sources = counted(other, len(vertices))
+    other.between(a, b)
+    assert sources == [3, 5]  # another mesh has its own rows
+
+
+def test_a_row_that_was_interrupted_is_solved_again(tmp_path):
+    vertices, faces = sphere(4, 5)
+    broken = HeatDistances(vertices, faces, cache_dir=tmp_path)
+    broken._rows[3, :4] = 9  # half a row, as a killed run may leave it
+    broken._rows[3, 3] = 0
+    again = HeatDistances(vertices, faces, cache_dir=tmp_path)
+    assert again.between(np.array([3]), np.array([1]))[0] < 4
+
+
+def test_a_mesh_in_two_pieces_is_refused():
+    vertices, faces = sphere(4, 5)
+    distances = HeatDistances(vertices, faces)
+    distances.__dict__["_solver"] = Solver(len(vertices))
+    distances._solver.compute_distance = lambda _: np.full(len(vertices), np.nan)
+    with pytest.raises(ValueError, match="one connected surface"):
+        distances.between(np.array([0]), np.array([1]))
+
+
+def test_our_body_has_every_chart_and_human_distances():
+    body = load_surface("body")
+    assert set(body.chart) == set(range(1, NUM_CHARTS))
+    middle = body.closest(np.array([3, 4, 5, 23]), np.full((4, 2), 0.5))
+    hands, hand_to_foot = body.distance(middle[[0, 0]], middle[[1, 2]])
+    # the arms' span is about the height, 1.79 m, less the fingers; hand to the other
+    # side's foot is an arm, a flank and a leg
+    assert 1.2 < hands < 1.9
+    assert 1.2 < hand_to_foot < 2.4
