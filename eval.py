@@ -8,10 +8,10 @@ A training run or an export on a split of a COCO directory:
 """
 
 import argparse
-from collections.abc import Sequence
 import json
-from pathlib import Path
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ktn_jax import files
@@ -30,16 +30,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", help="results json in challenge form")
     parser.add_argument("--workdir", help="folder of a training run")
     parser.add_argument("--export", help="folder of an export")
-    parser.add_argument("--data.root", dest="root", help="COCO directory; default: the run's")
+    parser.add_argument(
+        "--data.root", dest="root", help="COCO directory; default: the run's"
+    )
     parser.add_argument("--split", default="minival", help="split to evaluate")
     parser.add_argument("--batch", type=int, default=4, help="images a call")
     parser.add_argument(
         "--surface", default="body", help="directory of SMPL_subdiv.mat ..., or body: ours"
     )
-    parser.add_argument("--cache", help="folder that keeps geodesic distances between calls")
-    parser.add_argument("--processes", type=int, default=1, help="that measure results files")
+    parser.add_argument(
+        "--cache", help="folder that keeps geodesic distances between calls"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that measure results files"
+    )
     parser.add_argument("--out", type=Path, help="writes all statistics as json")
-    parser.add_argument("--results-out", type=Path, help="writes the results in challenge form")
+    parser.add_argument(
+        "--results-out", type=Path, help="writes the results in challenge form"
+    )
     return parser.parse_args(arguments)
 
 

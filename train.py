@@ -1,31 +1,62 @@
 """Train a network: python train.py --config=configs/tiny.py --workdir=DIR.
 
-Fields of the config are flags: --config.optim.lr=.01, or short --optim.lr=.01. A second
+Fields of the config are flags, --config.data.root=ROOT or short --data.root=ROOT. A second
 call with the same --workdir resumes from the newest checkpoint.
 """
 
+import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
 
 from ktn_jax.errors import UserError, one_line_errors
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints and logs.")
+
+def _define() -> flags.FlagValues:
+    """The two flags, afresh, so that one command line knows nothing of another."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "Config file.", lock_config=True, flag_values=values
+    )
+    flags.DEFINE_string("workdir", None, "Checkpoints and logs.", flag_values=values)
+    return values
+
+
+def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
+    """Config and workdir of a command line; UserError for what is not understood."""
+    # --data.root is --config.data.root: the only flags with a dot are the config's
+    full = [re.sub(r"^--?(?!config\.)(\w+\.)", r"--config.\1", word) for word in arguments]
+    files = [word.split("=", 1)[1] for word in full if word.startswith("--config=")]
+    if not files or not Path(files[-1]).is_file():
+        raise UserError(
+            f"config file {files[-1:]} not found; give --config=configs/tiny.py"
+        )
+    sys.argv = ["train.py", *full]  # where config_flags looks for fields of the config
+    values = _define()
+    try:
+        rest = values(sys.argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{text}; the fields are those of {files[-1]}") from error
+    if len(rest) > 1:
+        raise UserError(f"unknown argument {rest[1]!r}; flags look like --data.root=DIR")
+    if not values.workdir:
+        raise UserError("no folder for checkpoints; give --workdir=DIR")
+    return values.config, values.workdir
 
 
 @one_line_errors
-def main(argv: list[str]) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Hand the config over to training."""
-    if len(argv) > 1:
-        raise UserError(f"unknown argument {argv[1]!r}; flags start with --")
-    if _CONFIG.value is None or _WORKDIR.value is None:
-        raise UserError("both are needed: --config=configs/tiny.py --workdir=FOLDER")
+    config, workdir = parse(sys.argv[1:] if arguments is None else arguments)
+    logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
     from ktn_jax import training  # late: jax takes seconds to import
 
-    training.train(_CONFIG.value, _WORKDIR.value)
+    training.train(config, workdir)
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main))
+    sys.exit(main())

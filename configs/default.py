@@ -51,6 +51,7 @@ def get_config() -> ConfigDict:
                 "batch_size": 16,  # global, divisible by the devices
                 "eval_batch_size": 8,
                 "threads": 4,  # that read and transform images
+                "cache": 0,  # images kept parsed in memory; for small data sets
             },
             "augment": {
                 "scale_min": 0.5,  # of the scale that fits the image into the canvas

@@ -21,8 +21,12 @@ def open_run(workdir: str | Path, *, keep: int | None = None) -> ocp.CheckpointM
     """The checkpoint manager of a run's folder; half-written checkpoints are removed."""
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     folder = Path(workdir).absolute() / "checkpoints"
-    names = ("weights", "progress", "config")
-    return ocp.CheckpointManager(folder, item_names=names, options=options)
+    handlers = {
+        "weights": ocp.StandardCheckpointHandler(),
+        "progress": ocp.StandardCheckpointHandler(),
+        "config": ocp.JsonCheckpointHandler(),
+    }
+    return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
 
 
 def save(run: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]) -> None:
@@ -104,7 +108,8 @@ def _check_same(run: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -
         f"checkpoint {run.directory}/{step} is of another architecture: "
         f"{len(only_stored)} weights there are not in this config's network "
         f"(first {_first(only_stored)}), {len(only_expected)} of the network are not there "
-        f"(first {_first(only_expected)}); use the config it was trained with, or a new --workdir"
+        f"(first {_first(only_expected)}); use the config it was trained with, "
+        "or a new --workdir"
     )
 
 

@@ -339,7 +339,7 @@ def _read_keypoints(logits: Array, belongs: Array) -> Array:
     logits: [h, w, 17].   belongs: [K, h, w]. A hidden joint may lie on another person,
     so cells that are not the instance's own still count for a little.
     """
-    height, width, _ = logits.shape
+    width = logits.shape[1]
     heat = jax.nn.sigmoid(logits)
     weight = 0.05 + 0.95 * belongs.reshape(len(belongs), -1)
 

@@ -1,14 +1,13 @@
 """Checkpoint -> export: python -m ktn_jax.export WORKDIR OUT."""
 
 import argparse
-from collections.abc import Mapping, Sequence
 import json
-from pathlib import Path
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from ktn_jax import checkpoint, exports
 from ktn_jax.codec import Codec
@@ -27,7 +26,10 @@ def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
 
 
 def model_card(
-    config: Mapping[str, Any], step: int, parameters: int, measured: Mapping[str, Any] | None
+    config: Mapping[str, Any],
+    step: int,
+    parameters: int,
+    measured: Mapping[str, Any] | None,
 ) -> str:
     """The card's text. measured: statistics by metric, or None where nobody measured."""
     data = config["data"]
@@ -38,23 +40,20 @@ def model_card(
             for name in ("gpsm", "gps", "iou", "keypoints")
             if measured.get(name)
         ]
-    return "\n".join(
-        [
-            "# Model card",
-            "",
-            "Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every",
-            f"person. {parameters:,} parameters, canvas {data['eval_canvas']} px.",
-            "",
-            f"- Trained for {step} steps on split `{data['train_split']}` of {data['root']}.",
-            f"- Reached on split `{data['eval_split']}` (AP as fractions):",
-            *(f"    - {line}" for line in lines),
-            "- Licence of the code: Apache-2.0. The weights follow their training data's: a",
-            "  model of the rendered CC0 people is free to use; DensePose-COCO is CC BY-NC.",
-            "- Pixels: RGB, 0..255; the function normalises. weights.safetensors is",
-            "  float32; its SHA-256 stands in config.json.",
-            "",
-        ]
-    )
+    measures = "\n".join(f"    - {line}" for line in lines)
+    return f"""# Model card
+
+Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every person.
+{parameters:,} parameters, canvas {data["eval_canvas"]} px.
+
+- Trained for {step} steps on split `{data["train_split"]}` of `{Path(data["root"]).name}`.
+- Reached on split `{data["eval_split"]}` (AP as fractions):
+{measures}
+- Licence of the code: Apache-2.0. The weights follow their training data's: a model of
+  the rendered CC0 people is free to use; DensePose-COCO is CC BY-NC.
+- Pixels: RGB, 0..255; the function normalises. weights.safetensors is float32; its
+  SHA-256 stands in config.json.
+"""
 
 
 @one_line_errors

@@ -8,17 +8,17 @@
 Reading one runs no pickle and builds no network.
 """
 
-from collections.abc import Mapping
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax import export as jax_export
 import jax.numpy as jnp
 import numpy as np
+from jax import export as jax_export
 from safetensors import numpy as safetensors
 
 from ktn_jax import files, inference
@@ -56,7 +56,11 @@ def write_export(
     function = jax.jit(functools.partial(_predict, network=network, codec=codec))
     exported = jax_export.export(function, platforms=PLATFORMS)(shapes, image)
     blob = safetensors.save(weights)
-    about = {"canvas": canvas, "sha256": hashlib.sha256(blob).hexdigest(), "run": dict(config)}
+    about = {
+        "canvas": canvas,
+        "sha256": hashlib.sha256(blob).hexdigest(),
+        "run": dict(config),
+    }
     out.mkdir(parents=True, exist_ok=True)
     files.write_bytes(out / WEIGHTS, blob)
     files.write_bytes(out / FUNCTION, bytes(exported.serialize()))
@@ -76,7 +80,9 @@ def read_export(folder: str | Path) -> tuple[inference.Predict, int]:
     about = json.loads((folder / CONFIG).read_text())
     blob = (folder / WEIGHTS).read_bytes()
     if hashlib.sha256(blob).hexdigest() != about["sha256"]:
-        raise UserError(f"{folder / WEIGHTS} is damaged (checksum differs); export it again")
+        raise UserError(
+            f"{folder / WEIGHTS} is damaged (checksum differs); export it again"
+        )
     weights = jax.device_put(safetensors.load(blob))
     exported = jax_export.deserialize(bytearray((folder / FUNCTION).read_bytes()))
     call = jax.jit(exported.call)
@@ -103,7 +109,9 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *folders, leaf = name.split(SEPARATOR)
-        functools.reduce(lambda node, key: node.setdefault(key, {}), folders, tree)[leaf] = value
+        functools.reduce(lambda node, key: node.setdefault(key, {}), folders, tree)[
+            leaf
+        ] = value
     return tree
 
 

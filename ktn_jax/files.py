@@ -1,10 +1,10 @@
 """Writing files so that they are there completely or not at all."""
 
-from collections.abc import Iterator
 import contextlib
 import os
-from pathlib import Path
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 

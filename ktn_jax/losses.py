@@ -175,7 +175,8 @@ TERMS: dict[str, Callable[[Fields, Targets], Mean]] = {
 
 
 def all_terms(fields: Fields, targets: Targets) -> dict[str, Mean]:
-    """Every term, before division."""
+    """Every term, before division. Whatever stands in padded slots is replaced first."""
+    targets = _without_padding(targets)
     return {name: term(fields, targets) for name, term in TERMS.items()}
 
 
@@ -190,6 +191,22 @@ def weigh(terms: Mapping[str, Mean], weights: Mapping[str, float]) -> tuple[Arra
 
 
 # --- shared arithmetic ----------------------------------------------------------
+
+
+def _without_padding(targets: Targets) -> Targets:
+    """Zeros in the slots of padded points and people: 0 * NaN would still be NaN."""
+
+    def blank(values: Array, valid: Array) -> Array:
+        return jnp.where(valid.reshape(*valid.shape, *(1,) * (values.ndim - 2)), values, 0)
+
+    points, people = targets.points_valid, targets.people_valid
+    return targets.replace(
+        points_yx=blank(targets.points_yx, points),
+        points_chart=blank(targets.points_chart, points),
+        points_uv=blank(targets.points_uv, points),
+        anchors=blank(targets.anchors, people),
+        boxes=blank(targets.boxes, people),
+    )
 
 
 def _mean(values: Array, valid: Array) -> Mean:

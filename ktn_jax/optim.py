@@ -44,7 +44,8 @@ def build_optimizer(optim: Mapping[str, Any], steps: int) -> optax.GradientTrans
         rule = optax.chain(decay, optax.trace(decay=optim["momentum"]))
     else:
         raise UserError(
-            f"optim.name={optim['name']!r} is not one of {OPTIMIZERS}; set --config.optim.name=sgd"
+            f"optim.name={optim['name']!r} is not one of {OPTIMIZERS}; "
+            "set --config.optim.name=sgd"
         )
     clip = optax.clip_by_global_norm(optim["clip"]) if optim["clip"] else optax.identity()
     return optax.chain(clip, rule, optax.scale_by_learning_rate(schedule))

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ktn_jax.errors import UserError
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 AXIS = "data"
 MODES = ("pmap", "jit")
@@ -56,9 +56,15 @@ def put_batch(batch: Any, mode: str) -> Any:
     )
 
 
-def put_state(state: Any) -> Any:
-    """State replicated over all devices."""
-    return jax.device_put(state, NamedSharding(_mesh(), PartitionSpec()))
+def put_state(state: Any, mode: str) -> Any:
+    """State replicated over all devices, placed as a step returns it.
+
+    Placed in any other way, the second step would compile anew.
+    """
+    if mode == "jit":
+        return jax.device_put(state, NamedSharding(_mesh(), PartitionSpec()))
+    place = jax.pmap(lambda state, _: state, AXIS, in_axes=(None, 0), out_axes=None)
+    return place(state, np.zeros(jax.local_device_count()))
 
 
 def check_batch_size(batch_size: int) -> None:

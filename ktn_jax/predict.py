@@ -9,11 +9,11 @@ A file that cannot be read is reported and skipped; then the exit status is 3.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
 import io
 import json
-from pathlib import Path
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -55,9 +55,7 @@ def find_inputs(inputs: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_inputs(
-    paths: Sequence[Path], canvas: int, skipped: list[str]
-) -> Iterator[Input]:
+def read_inputs(paths: Sequence[Path], canvas: int, skipped: list[str]) -> Iterator[Input]:
     """Readable images one by one; names and faults of the others go to `skipped`."""
     taken: set[str] = set()
     for number, path in enumerate(paths):
@@ -127,7 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("inputs", nargs="+", type=Path, help="image files or folders")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     parser.add_argument("--batch", type=int, default=4, help="images a call")
-    parser.add_argument("--min-score", type=float, default=0.2, help="people below are left out")
+    parser.add_argument(
+        "--min-score", type=float, default=0.2, help="people below are left out"
+    )
     flags = parser.parse_args(arguments)
     run, canvas = exports.read_export(flags.export)
     paths = find_inputs(flags.inputs)

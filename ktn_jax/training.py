@@ -55,7 +55,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))  # young averages forget
     average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params) if ema else {}  # fmt: skip  # noqa: E501
-    metrics = {"loss": loss, **means, "gradient_norm": optax.global_norm(grads)}
+    metrics = {"loss": loss, **means, "gradient_norm": optax.tree.norm(grads)}
     state = state.replace(
         step=state.step + 1, params=params, ema=average, opt_state=opt_state
     )
@@ -103,17 +103,18 @@ def build_batches(config: ConfigDict, codec: Codec, start_step: int) -> Iterator
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         num_threads=data.threads,
+        cache=data.cache,
         symmetry=transforms.load_symmetry(data.symmetry) if data.symmetry else None,
     )
 
 
 def train(config: ConfigDict, workdir: str) -> TrainState:
-    """Train to config.train.steps, from the newest checkpoint in workdir if there is one."""
+    """Train to config.train.steps, from the newest checkpoint in workdir if any."""
     parallel.check_batch_size(config.data.batch_size)
     network = build_network(config.model)
     codec = Codec(**config.codec)
     tx = optim.build_optimizer(config.optim, config.train.steps)
-    state = parallel.put_state(build_state(config, network, tx))
+    state = parallel.put_state(build_state(config, network, tx), config.parallel)
     with checkpoint.open_run(workdir, keep=config.train.keep) as run:
         if run.latest_step() is not None:
             state = checkpoint.restore(run, state)

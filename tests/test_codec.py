@@ -90,7 +90,7 @@ def test_every_visible_pixel_goes_to_its_person(name, decode):
 @pytest.mark.parametrize("name", [n for n in SCENES if n != "nobody"])
 def test_uv_returns_within_two_hundredths(name, decode):
     people, boxes, found = circle(SCENES[name], decode)
-    for person, box, k in zip(people, boxes, matches(people, found), strict=True):
+    for person, box in zip(people, boxes, strict=True):
         # pixels all of whose four cells are the person's own
         inner = binary_erosion(person.mask, np.ones((2 * STRIDE + 1,) * 2))
         at = np.argwhere(inner) + 0.5

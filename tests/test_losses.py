@@ -59,7 +59,9 @@ def test_surface_terms_equal_a_loop(targets):
             at, label = targets.points_yx[b, n], targets.points_chart[b, n]
             logits = bilinear(np.asarray(fields.chart[b]), at)
             chart += np.log(np.exp(logits).sum()) - logits[label]
-            error = np.abs(bilinear(np.asarray(fields.uv[b]), at)[label] - targets.points_uv[b, n])
+            error = np.abs(
+                bilinear(np.asarray(fields.uv[b]), at)[label] - targets.points_uv[b, n]
+            )
             uv += np.where(error < 1, error**2 / 2, error - 0.5).sum()
             count += 1
     found = values(fields, targets)
@@ -90,7 +92,9 @@ def test_peak_terms_equal_a_loop(targets):
     for name, heat in (("center", targets.center), ("keypoints", targets.keypoints)):
         p = 1 / (1 + np.exp(-np.asarray(getattr(fields, name), np.float64)))
         loss = np.where(
-            heat == 1, -((1 - p) ** 2) * np.log(p), -((1 - heat) ** 4) * p**2 * np.log(1 - p)
+            heat == 1,
+            -((1 - p) ** 2) * np.log(p),
+            -((1 - heat) ** 4) * p**2 * np.log(1 - p),
         )
         if name == "keypoints":
             loss = loss * targets.keypoints_valid[..., None]
@@ -125,7 +129,9 @@ def test_right_fields_have_next_to_no_loss():
     targets = CODEC.encode(people, (SIZE, SIZE))
     fields = perfect_fields(targets, [BOXES[i] for i in order])
     found = values(fields, jax.tree.map(lambda x: x[None], targets))
-    small = {k: v for k, v in found.items() if k not in ("mask", "chart", "quality", "keypoints")}
+    small = {
+        k: v for k, v in found.items() if k not in ("mask", "chart", "quality", "keypoints")
+    }
     assert max(small.values()) < 0.05, small
     assert found["quality"] < 0.3 and found["chart"] < 0.8  # points between two bands
 
@@ -135,7 +141,9 @@ def test_garbage_in_padded_slots_changes_nothing(targets):
 
     @jax.jit
     def loss(fields, targets):
-        return losses.weigh(losses.all_terms(fields, targets), dict.fromkeys(losses.TERMS, 1.0))[0]
+        return losses.weigh(
+            losses.all_terms(fields, targets), dict.fromkeys(losses.TERMS, 1.0)
+        )[0]
 
     fields = random_fields()
     free = ~targets.points_valid

@@ -155,7 +155,9 @@ def test_transfer_s_gradient_reaches_all_but_the_person_rows():
 
     grads = jax.grad(size, argnums=(0, 1, 2, 3))(variables, *rows)
     assert not grads[3].any() and grads[1].any() and grads[2].any()
-    reached = {k: any(x.any() for x in jax.tree.leaves(v)) for k, v in grads[0]["params"].items()}
+    reached = {
+        k: any(x.any() for x in jax.tree.leaves(v)) for k, v in grads[0]["params"].items()
+    }
     # the own kernel is reached only once gamma has left zero
     assert reached.pop("own") is False and all(reached.values()), reached
 
@@ -188,7 +190,9 @@ def test_every_parameter_learns(mid, ktm):
         return sum(jnp.square(x - 1).sum() for x in jax.tree.leaves(fields))
 
     fields = jax.jit(network.apply)(variables, image)
-    assert all(x.dtype == jnp.float32 and x.shape[:3] == (2, 16, 24) for x in vars(fields).values())
+    assert all(
+        x.dtype == jnp.float32 and x.shape[:3] == (2, 16, 24) for x in vars(fields).values()
+    )
     assert "transfer" in variables["params"]["head"] if ktm else True
     silent = [
         jax.tree_util.keystr(path)

@@ -21,6 +21,8 @@ def config():
     config.model.update(widths=(8, 8, 8, 8), depths=(1, 1, 1, 1), width=8, head_depth=1)
     config.data.canvas = CANVAS
     config.train.ema = 0.9
+    # not Adam: it blows up the rounding noise of parameters whose gradient is truly zero
+    config.optim.update(name="sgd", lr=0.01, clip=1.0)
     return config
 
 
@@ -71,7 +73,7 @@ def test_eight_devices_equal_one(mode, config, batch, one_device):
     for ours, theirs in zip(
         jax.tree.leaves(state.params), jax.tree.leaves(one_device[1].params), strict=True
     ):
-        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+        np.testing.assert_allclose(ours, theirs, atol=2e-6)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,13 @@ def one_device(config, batch):
         weights = dict(config.loss)
         return jax.jit(
             lambda state, batch: train_step(
-                state, batch, None, network=network, tx=tx, weights=weights, ema=config.train.ema
+                state,
+                batch,
+                None,
+                network=network,
+                tx=tx,
+                weights=weights,
+                ema=config.train.ema,
             )
         )
 

@@ -120,6 +120,16 @@ def test_a_frontal_persons_left_is_on_the_pictures_right():
     assert all(flag == 2 for *_, flag in keypoints.values())
 
 
+def test_keypoints_are_pixel_indices():
+    # the nose of a body that faces us, 3.5 m away, focal 240: half a pixel less than
+    # where it is seen, pixel centres being at +0.5
+    scene = lone_scene(Rotation.identity())
+    x, y, z = scene.figures[0].keypoints[0]
+    nose = annotate_lone(Rotation.identity())["nose"]
+    assert nose[0] == pytest.approx(240 * x / z + SIZE / 2 - 0.5, abs=0.006)
+    assert nose[1] == pytest.approx(240 * y / z + SIZE / 2 - 0.5, abs=0.006)
+
+
 def test_a_person_seen_from_behind_hides_the_face():
     keypoints = annotate_lone(Rotation.from_euler("y", 180, degrees=True))
     assert keypoints["left_shoulder"][0] < keypoints["right_shoulder"][0] - 10
@@ -222,8 +232,8 @@ def test_visible_keypoints_lie_on_their_person(train, pictures):
         assert (table[table[:, 2] == 0] == 0).all()
         x, y, width, height = person["bbox"]
         for column, row in table[table[:, 2] == 2, :2]:
-            assert x <= column <= x + width and y <= row <= y + height
-            assert picture.person[int(row), int(column)] >= 0
+            assert x <= column + 0.5 <= x + width and y <= row + 0.5 <= y + height
+            assert picture.person[int(row + 0.5), int(column + 0.5)] >= 0
         flags += table[:, 2].tolist()
     assert set(flags) == {0, 1, 2}
 

@@ -10,16 +10,19 @@ from PIL import Image, ImageDraw, ImageFilter
 from ktn_jax.data.looks import sample_color
 
 
-def sample_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A picture without people. Returns [size, size, 3] f64 in [0, 1]."""
-    base = _gradient(rng, size) + _noise(rng, size)
+def sample_background(
+    rng: np.random.Generator, size: int, variety: float = 1.0
+) -> np.ndarray:
+    """A picture without people. Returns [size, size, 3] f64 in [0, 1]. variety: 0..1."""
+    busy = 0.3 + 0.7 * variety
+    base = _gradient(rng, size) + busy * _noise(rng, size)
     canvas = Image.fromarray(_to_bytes(base))
     draw = ImageDraw.Draw(canvas)
-    for _ in range(rng.integers(2, 26)):
+    for _ in range(rng.integers(2, 3 + round(23 * variety))):
         _draw_shape(draw, rng, size)
     if rng.random() < 0.6:  # out of focus
         canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.008) * size))
-    grain = 0.35 * _noise(rng, size)
+    grain = 0.35 * busy * _noise(rng, size)
     return np.clip(np.asarray(canvas) / 255 + grain, 0, 1)
 
 

@@ -17,6 +17,7 @@ _SKIN_TONES = np.array(
     [(244, 214, 196), (226, 180, 150), (198, 140, 106), (146, 94, 64), (82, 52, 38)]
 )
 _HAIR_TONES = np.array([(22, 18, 16), (62, 42, 28), (120, 82, 48), (196, 164, 106)])
+_PATTERN_ODDS = np.array([0.55, 0.1, 0.1, 0.08, 0.05, 0.12])
 _MOUTH = np.array([0.0, 0.661, 0.147])
 _TORSO, _HANDS, _FEET, _UPPER_LEGS, _LOWER_LEGS, _UPPER_ARMS, _LOWER_ARMS, _HEAD = range(
     1, 9
@@ -86,12 +87,12 @@ def sample_waves(rng: np.random.Generator, length: float, count: int = 4) -> Wav
     )
 
 
-def sample_look(rng: np.random.Generator) -> Look:
-    """A random outfit."""
-    cloth = {kind: _sample_cloth(rng) for kind in (TOP, BOTTOM, SHOES, GLOVES)}
+def sample_look(rng: np.random.Generator, variety: float = 1.0) -> Look:
+    """A random outfit. variety: 0..1, at 0 all cloth is plain."""
+    cloth = {kind: _sample_cloth(rng, variety) for kind in (TOP, BOTTOM, SHOES, GLOVES)}
     if rng.random() < 0.15:  # one piece: a suit or an overall
         cloth[BOTTOM] = cloth[TOP]
-    hair = _sample_cloth(rng)
+    hair = _sample_cloth(rng, variety)
     if rng.random() < 0.85:  # else a cap or a scarf, of cloth
         tone = _blend_tones(rng, _HAIR_TONES)
         hair = hair._replace(color=tone, other=0.7 * tone, pattern="blotches")
@@ -167,12 +168,14 @@ def _blend_tones(rng: np.random.Generator, tones: np.ndarray) -> np.ndarray:
     return np.clip(tone / 255 * rng.uniform(0.92, 1.06, 3), 0, 1)
 
 
-def _sample_cloth(rng: np.random.Generator) -> Cloth:
+def _sample_cloth(rng: np.random.Generator, variety: float) -> Cloth:
     patterns = ("plain", "stripes", "bands", "checks", "dots", "blotches")
     return Cloth(
         color=sample_color(rng),
         other=sample_color(rng),
-        pattern=str(rng.choice(patterns, p=[0.55, 0.1, 0.1, 0.08, 0.05, 0.12])),
+        pattern=str(
+            rng.choice(patterns, p=_PATTERN_ODDS * variety + [1 - variety, 0, 0, 0, 0, 0])
+        ),
         period=rng.uniform(0.03, 0.12),
         waves=sample_waves(rng, 0.1),
         thickness=rng.uniform(0.003, 0.016),

@@ -12,6 +12,7 @@ import functools
 import json
 import multiprocessing
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,10 @@ from scipy import ndimage
 from skimage.measure import find_contours
 from tqdm import tqdm
 
-from ktn_jax.anatomy import (
-    KEYPOINTS,
-    NUM_KEYPOINTS,
-    NUM_PARTS,
-    PART_OF_CHART,
-    SKELETON,
-)
+from ktn_jax import anatomy
+from ktn_jax.anatomy import NUM_KEYPOINTS, NUM_PARTS, PART_OF_CHART
 from ktn_jax.data.scenes import Picture, Scene, render_scene, sample_scene
+from ktn_jax.errors import UserError, one_line_errors
 
 Json = dict[str, Any]
 
@@ -59,24 +56,27 @@ def render_dataset(
     val: int,
     size: int = 256,
     seed: int = 0,
+    variety: float = 1.0,
     processes: int = 1,
 ) -> Json:
     """Counts of what was written under `out`; the same for any number of processes.
 
     train, val: numbers of images.   size: of the square images, pixels.
+    variety: 0..1, see sample_scene.
     """
     out = Path(out)
-    if min(train, val) < 0 or size < 32 or processes < 1:
-        raise ValueError(
-            f"cannot render train={train}, val={val}, size={size}, "
-            f"processes={processes}; counts must be >= 0, size >= 32, processes >= 1"
+    if min(train, val) < 0 or size < 32 or processes < 1 or not 0 <= variety <= 1:
+        raise UserError(
+            f"cannot render train={train}, val={val}, size={size}, processes={processes}, "
+            f"variety={variety}; counts must be >= 0, size >= 32, processes >= 1, "
+            "variety in 0..1"
         )
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     counts: collections.Counter = collections.Counter()
     for split, number in (("train", train), ("val", val)):
         folder, name = SPLITS[split]
         (out / folder).mkdir(exist_ok=True)
-        write = functools.partial(_write_scene, out, split, size, seed)
+        write = functools.partial(_write_scene, out, split, size, seed, variety)
         entries = list(
             tqdm(
                 _map(write, number, processes),
@@ -91,10 +91,12 @@ def render_dataset(
     return dict(counts)
 
 
-def make_scene(seed: int, split: str, index: int, size: int) -> tuple[Scene, Picture]:
+def make_scene(
+    seed: int, split: str, index: int, size: int, variety: float = 1.0
+) -> tuple[Scene, Picture]:
     """Scene `index` of a split, and its picture."""
     rng = _generator(seed, split, index)
-    scene = sample_scene(rng, size)
+    scene = sample_scene(rng, size, variety)
     return scene, render_scene(scene, rng)
 
 
@@ -159,7 +161,9 @@ def _generator(seed: int, split: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, list(SPLITS).index(split), index])
 
 
-def _map(write: functools.partial, number: int, processes: int):
+def _map(
+    write: functools.partial, number: int, processes: int
+) -> Iterator[tuple[Json, list[Json]]]:
     """Results of write(0), write(1), ... in order."""
     if processes == 1:
         yield from map(write, range(number))
@@ -170,10 +174,10 @@ def _map(write: functools.partial, number: int, processes: int):
 
 
 def _write_scene(
-    out: Path, split: str, size: int, seed: int, index: int
+    out: Path, split: str, size: int, seed: int, variety: float, index: int
 ) -> tuple[Json, list[Json]]:
     """Writes one jpeg; returns its image entry and its annotations."""
-    scene, picture = make_scene(seed, split, index, size)
+    scene, picture = make_scene(seed, split, index, size, variety)
     # annotators have dice of their own: how much noise a picture drew is not theirs
     rng = np.random.default_rng([seed, list(SPLITS).index(split), index, 1])
     image_id = _FIRST_ID[split] + index
@@ -252,7 +256,7 @@ def _annotate_crowd(mask: np.ndarray) -> Json:
 
 
 def _find_keypoints(scene: Scene, picture: Picture, index: int) -> np.ndarray:
-    """[17, 3] (x, y, 0 outside | 1 hidden | 2 visible) of a figure."""
+    """[17, 3] (x, y, 0 outside | 1 hidden | 2 visible) of a figure, as COCO has it."""
     points = scene.figures[index].keypoints
     yx = scene.camera.project(points)
     inside = ((yx >= 0) & (yx < scene.camera.size)).all(1)
@@ -263,7 +267,8 @@ def _find_keypoints(scene: Scene, picture: Picture, index: int) -> np.ndarray:
     deep = points[:, 2] - picture.keypoint_depth[index]
     visible = own & (deep < _DEPTH / 100)
     flag = np.where(inside, 1 + visible, 0)
-    return np.column_stack([yx[:, ::-1] * inside[:, None], flag])
+    index_xy = (yx[:, ::-1] - 0.5).clip(0)  # COCO's keypoints are indices of pixels
+    return np.column_stack([index_xy * inside[:, None], flag])
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -318,8 +323,8 @@ def _write_json(path: Path, images: list[Json], annotations: list[Json]) -> None
         "id": 1,
         "name": "person",
         "supercategory": "person",
-        "keypoints": list(KEYPOINTS),
-        "skeleton": [list(limb) for limb in SKELETON],
+        "keypoints": list(anatomy.KEYPOINTS),
+        "skeleton": [list(limb) for limb in anatomy.SKELETON],
     }
     data = {
         "info": {"description": "rendered people", "version": "1.0", "year": 2014},
@@ -333,6 +338,7 @@ def _write_json(path: Path, images: list[Json], annotations: list[Json]) -> None
     os.replace(partial, path)
 
 
+@one_line_errors
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -341,6 +347,12 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=60, help="validation images")
     parser.add_argument("--size", type=int, default=256, help="pixels a side")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--variety",
+        type=float,
+        default=1.0,
+        help="0..1: how far scenes stray from the plain",
+    )
     parser.add_argument("--processes", type=int, default=1)
     counts = render_dataset(**vars(parser.parse_args()))
     print(", ".join(f"{number} {name}" for name, number in counts.items()))

@@ -8,7 +8,7 @@ for that step.
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -34,22 +34,26 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     num_threads: int = 4,
+    cache: int = 0,
     symmetry: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """This process's share of endless training batches, from batch start_step on.
 
     batch_size: of all processes together; row j of a process is row
-    j * process_count + process_index of the global batch.   symmetry: load_symmetry's.
+    j * process_count + process_index of the global batch.   cache: how many images stay
+    parsed in memory (reading one costs as much as all transforms).   symmetry:
+    load_symmetry's.
     Every epoch shows each image once, in an order of its own.
     """
     share = _share(batch_size, process_count)
     _check_canvas(augment.canvas)
     if not len(source):
         raise UserError("no image to train on shows a person; check the split")
+    read = functools.lru_cache(cache)(lambda row: read_example(source[row]))
     make_row = functools.partial(
-        _train_row, codec=codec, settings=augment, seed=seed, symmetry=symmetry
+        _train_row, read=read, codec=codec, settings=augment, seed=seed, symmetry=symmetry
     )
-    rows = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    rows = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     # The index counts images over all epochs and processes: the seed of a row's draws.
     rows = rows.map_with_index(make_row)[process_index::process_count]
     batches = rows.batch(share, drop_remainder=True, batch_fn=_stack)[start_step:]
@@ -118,15 +122,19 @@ def inside_image(example: Example, size: tuple[int, int]) -> np.ndarray:
 
 def _train_row(
     index: int,
-    record: Record,
+    row: int,
     *,
+    read: Callable[[int], Example],
     codec: Codec,
     settings: Augment,
     seed: int,
     symmetry: np.ndarray | None,
 ) -> Batch:
-    """One row of a training batch, without batch axis. index: over all epochs."""
-    example = read_example(record)
+    """One row of a training batch, without batch axis.
+
+    index: over all epochs.   row: of the source, for `read`.
+    """
+    example = read(row)
     rng = np.random.default_rng((seed, index))
     varied = augment(example, settings, rng=rng, symmetry=symmetry)
     inside = inside_image(varied, example.image.shape[:2])

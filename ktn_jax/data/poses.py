@@ -5,6 +5,7 @@ joint angles a physiotherapist would use; noise and limits come after. Angles ar
 Flexion brings a limb forward, abduction away from the body, twist turns it inwards.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,7 @@ _LEGS = {
     "kick": (1, Leg(65, 6, 0, 20), Leg(-3, 4, 5, 8)),
     "knee up": (1, Leg(75, 6, 0, 80), Leg(0, 3, 5, 3)),
 }
+_COMMON = ("down", "swing", "wave", "hold", "run", "stand", "astride", "walk")
 _ARM_NOISE = Arm(14, 9, 16, 15)
 _LEG_NOISE = Leg(7, 3, 5, 8)
 _ARM_LIMITS = (Arm(-55, 4, -95, 0), Arm(160, 170, 75, 135))
@@ -78,11 +80,11 @@ _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _TRIES = 12  # poses whose limbs run into the body are drawn again
 
 
-def sample_person(rng: np.random.Generator) -> Person:
-    """One random body in a random pose."""
+def sample_person(rng: np.random.Generator, variety: float = 1.0) -> Person:
+    """One random body in a random pose. variety: 0..1, at 0 they mostly stand and walk."""
     shape = sample_shape(rng)
     for _ in range(_TRIES):
-        bends = sample_bends(rng)
+        bends = sample_bends(rng, variety)
         posed = pose_shape(shape, bends)
         if _is_clear(posed):
             break
@@ -98,10 +100,11 @@ def sample_shape(rng: np.random.Generator) -> Shape:
     return mix_shape(shares)
 
 
-def sample_bends(rng: np.random.Generator) -> np.ndarray:
+def sample_bends(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
     """Rotations of all bones relative to the T pose. Returns [b, 3, 3]."""
-    _, (left, right) = _draw_pair(rng, _ARMS, _ARM_NOISE, _ARM_LIMITS, lone=0.5)
-    stance, legs = _draw_pair(rng, _LEGS, _LEG_NOISE, _LEG_LIMITS, lone=0.0)
+    draw = functools.partial(_draw_pair, rng, variety)
+    _, (left, right) = draw(_ARMS, _ARM_NOISE, _ARM_LIMITS, lone=0.5)
+    stance, legs = draw(_LEGS, _LEG_NOISE, _LEG_LIMITS, lone=0.0)
     bends = {}
     for side, arm, leg in (("_l", left, legs[0]), ("_r", right, legs[1])):
         limb = _arm_bends(arm, rng) | _leg_bends(leg, rng)
@@ -114,6 +117,7 @@ def sample_bends(rng: np.random.Generator) -> np.ndarray:
 
 def _draw_pair(
     rng: np.random.Generator,
+    variety: float,
     styles: dict[str, tuple],
     noise: tuple,
     limits: tuple[tuple, tuple],
@@ -122,6 +126,7 @@ def _draw_pair(
     """A style's name and its two limbs; `lone` is the odds of two separate styles."""
     names = list(styles)
     weight = np.array([styles[name][0] for name in names], float)
+    weight *= np.where(np.isin(names, _COMMON), 1, variety)
 
     def draw() -> int:
         return rng.choice(len(names), p=weight / weight.sum())
@@ -132,7 +137,9 @@ def _draw_pair(
     if rng.random() < 0.5:
         pair.reverse()
     kind = type(noise)
-    angles = np.array(pair) + rng.normal(size=(2, len(noise))) * noise
+    angles = np.array(pair) + rng.normal(size=(2, len(noise))) * noise * (
+        0.4 + 0.6 * variety
+    )
     return names[first], [kind(*row) for row in np.clip(angles, *limits)]
 
 

@@ -10,15 +10,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ktn_jax.anatomy import COARSE_OF_CHART
-from ktn_jax.body import find_keypoints, load_body, t_pose
+from ktn_jax.body import cut_charts, find_keypoints, load_body, t_pose
 from ktn_jax.data.backgrounds import develop, sample_background, sample_occluder
 from ktn_jax.data.looks import Look, Waves, paint, sample_look, sample_waves, thicken
 from ktn_jax.data.poses import Person, sample_person
-from ktn_jax.data.render import FLIP, Camera, Caster, Hits, cut_charts, vertex_normals
+from ktn_jax.data.render import FLIP, Camera, Caster, Hits, vertex_normals
 
 _GAP = 0.5  # metres between people's middles, at least
 _NEAR = 1.4  # metres from the camera to a body's middle, at least
 _TRIES = 10
+# Odds of one to four people, in varied and in plain scenes.
+_MANY, _FEW = np.array([[0.3, 0.35, 0.22, 0.13], [0.5, 0.3, 0.14, 0.06]])
 
 
 class Figure(NamedTuple):
@@ -64,31 +66,38 @@ class Picture(NamedTuple):
     keypoint_person: np.ndarray  # [figures, 17] whose surface that is, -1 none
 
 
-def sample_scene(rng: np.random.Generator, size: int) -> Scene:
-    """A random scene of one to four people, now and then with a far crowd."""
+def sample_scene(rng: np.random.Generator, size: int, variety: float = 1.0) -> Scene:
+    """A random scene of one to four people, now and then with a far crowd.
+
+    variety: 0..1, how far poses, clothes, framing and surroundings stray from the plain.
+    """
     camera = Camera(focal=size * rng.uniform(0.9, 2.2), size=size)
     tilt = Rotation.from_euler("XZ", rng.normal([6, 0], [9, 4]), degrees=True)
     figures: list[Figure] = []
-    count = rng.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.22, 0.13])
-    common = rng.uniform(0.45, 1.1) if count == 1 else rng.uniform(0.4, 1.0)
+    count = rng.choice([1, 2, 3, 4], p=variety * _MANY + (1 - variety) * _FEW)
+    most = 0.9 + 0.2 * variety - 0.1 * (count > 1)
+    common = most - (0.35 + 0.3 * variety) * rng.random()
     for _ in range(count):
         spread = 0.16 if count == 1 else 0.27
-        place = rng.normal([0.5, 0.5], [spread, 0.09])
+        place = rng.normal([0.5, 0.5], [spread, 0.05 + 0.04 * variety])
         tall = np.clip(common * rng.uniform(0.8, 1.2), 0.25, 1.1)
-        _add_figure(figures, rng, camera, tilt, place=place, tall=tall)
-    if rng.random() < 0.08:
+        _add_figure(figures, rng, camera, tilt, variety=variety, place=place, tall=tall)
+    if rng.random() < 0.03 + 0.05 * variety:
         middle = rng.uniform([0.15, 0.3], [0.85, 0.5])
         for _ in range(rng.integers(4, 7)):
             place = middle + rng.normal(0, [0.07, 0.01])
             tall = rng.uniform(0.15, 0.22)
-            _add_figure(figures, rng, camera, tilt, place=place, tall=tall, crowd=True)
+            group = {"place": place, "tall": tall, "crowd": True}
+            _add_figure(figures, rng, camera, tilt, variety=variety, **group)
     occluder = np.zeros((2 * size, 2 * size), bool)
     return Scene(
         figures=tuple(figures),
         camera=camera,
         light=_sample_light(rng),
-        background=sample_background(rng, 2 * size),
-        occluder=sample_occluder(rng, 2 * size) if rng.random() < 0.12 else occluder,
+        background=sample_background(rng, 2 * size, variety),
+        occluder=sample_occluder(rng, 2 * size)
+        if rng.random() < 0.12 * variety
+        else occluder,
         occluder_color=rng.uniform(0.05, 0.8, 3),
     )
 
@@ -166,6 +175,7 @@ def _add_figure(
     camera: Camera,
     tilt: Rotation,
     *,
+    variety: float,
     place: np.ndarray,
     tall: float,
     crowd: bool = False,
@@ -174,21 +184,21 @@ def _add_figure(
 
     place: (x, y) of the middle, tall: the height when standing; shares of the image.
     """
-    person = sample_person(rng)
+    person, look = sample_person(rng, variety), sample_look(rng, variety)
     height = np.ptp(person.shape.vertices[:, 1])
     yaw = rng.uniform(-180, 180) if rng.random() < 0.6 else rng.normal(0, 40)
-    lie = rng.choice([0, 90, -90], p=[0.94, 0.03, 0.03])
+    lie = rng.choice([0, 90, -90], p=[1 - 0.06 * variety, *[0.03 * variety] * 2])
     turn = tilt * Rotation.from_euler("ZY", [lie, yaw], degrees=True)
     for _ in range(_TRIES):
-        depth = camera.focal * height / (tall * camera.size)
+        depth = max(camera.focal * height / (tall * camera.size), _NEAR)
         middle = np.append((place - 0.5) * camera.size * depth / camera.focal, depth)
         apart = [np.linalg.norm(middle - figure.middle) for figure in figures]
-        if depth > _NEAR and min(apart, default=np.inf) > _GAP:
+        if min(apart, default=np.inf) > _GAP:  # the first one always fits
             wrinkles = tuple(sample_waves(rng, 0.09) for _ in range(3))
             figures.append(
                 place_figure(
                     person,
-                    sample_look(rng),
+                    look,
                     turn=turn,
                     middle=middle,
                     wrinkles=wrinkles,

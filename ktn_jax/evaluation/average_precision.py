@@ -7,7 +7,8 @@ who is ignored are the metric as everybody reports it, oddities included.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ def evaluate_files(
     surface: str | os.PathLike,
     *,
     cache_dir: str | os.PathLike | None = None,
-    threads: int = 1,
+    processes: int = 1,
 ) -> dict[str, dict[str, float] | None]:
     """Statistics by metric of a results file; a metric it has no field for is None.
 
@@ -75,7 +76,7 @@ def evaluate_files(
     gt, results = load_ground_truth(gt_path), load_results(results_path)
     found = load_surface(surface, cache_dir=cache_dir)
     return {
-        **evaluate_densepose(gt, results, found, threads=threads),
+        **evaluate_densepose(gt, results, found, processes=processes),
         "keypoints": evaluate_keypoints(gt, results),
         "masks": evaluate_masks(gt, results),
     }
@@ -86,13 +87,15 @@ def evaluate_densepose(
     results: list[dict[str, Any]],
     surface: Surface,
     *,
-    threads: int = 1,
+    processes: int = 1,
 ) -> dict[str, dict[str, float]]:
     """STATS of "gps", "gpsm" and "iou", fractions of 1; -1 where nothing is to be found.
 
     gt: a DensePose-COCO json's content.   results: a list in challenge form.
     """
-    measured = measure_scenes(gt, results, surface, threads=threads)
+    if not results:  # as the official code has it: not 0, but not measured
+        return {metric: dict.fromkeys(STATS, -1.0) for metric in METRICS}
+    measured = measure_scenes(gt, results, surface, processes=processes)
     return {metric: summarise(measured, metric) for metric in METRICS}
 
 
@@ -101,13 +104,26 @@ def measure_scenes(
     results: list[dict[str, Any]],
     surface: Surface,
     *,
-    threads: int = 1,
+    processes: int = 1,
 ) -> list[Measured]:
-    """Similarity of every (detection, person) pair, a scene at a time."""
+    """Similarity of every (detection, person) pair, a scene at a time.
+
+    More than one process pays from some hundred images on; jax is not in them.
+    """
+    if processes < 1:
+        raise UserError(f"processes is {processes}; at least 1 is needed")
     scenes = group_scenes(gt, results)
-    with ThreadPoolExecutor(threads) as pool:
-        similarities = pool.map(lambda scene: _measure(scene, surface), scenes)
-        return [Measured(*pair) for pair in zip(scenes, similarities, strict=True)]
+    if processes == 1:
+        similarities = [_measure(scene, surface) for scene in scenes]
+    else:
+        with ProcessPoolExecutor(
+            processes,
+            mp_context=get_context("spawn"),  # a fork of a process with jax may hang
+            initializer=_keep_surface,
+            initargs=(surface,),
+        ) as pool:
+            similarities = list(pool.map(_measure_with_kept, scenes, chunksize=8))
+    return [Measured(*pair) for pair in zip(scenes, similarities, strict=True)]
 
 
 def summarise(measured: list[Measured], metric: str) -> dict[str, float]:
@@ -131,13 +147,11 @@ def average(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision [C, T, 101] at RECALLS and recall [C, T] of C categories.
 
-    All are -1 for a category without people, and for all if there is no detection.
+    All are -1 for a category without people.
     """
     categories = sorted({scene.category_id for scene, _ in measured})
     precision = -np.ones((len(categories), len(THRESHOLDS), len(RECALLS)))
     recall = -np.ones((len(categories), len(THRESHOLDS)))
-    if not any(scene.detections for scene, _ in measured):
-        return precision, recall
     for index, category in enumerate(categories):
         matches = [
             match_scene(scene, similarity, metric=metric, area=area)
@@ -237,7 +251,7 @@ def accumulate(matches: list[Matches]) -> tuple[np.ndarray, np.ndarray]:
         envelope[np.searchsorted(reached, RECALLS, side="left")]
         for envelope, reached in zip(precision, recall, strict=True)
     ]
-    return np.stack(at_recalls), recall[:, -1]
+    return np.stack(at_recalls), recall.max(axis=1, initial=0.0)
 
 
 def _measure(scene: Scene, surface: Surface) -> Similarity:
@@ -245,6 +259,17 @@ def _measure(scene: Scene, surface: Surface) -> Similarity:
         return measure(scene, surface)
     except UserError as error:
         raise UserError(f"image {scene.image_id}: {error}") from error
+
+
+_kept: dict[str, Surface] = {}  # in a process of the pool: what is sent only once
+
+
+def _keep_surface(surface: Surface) -> None:
+    _kept["surface"] = surface
+
+
+def _measure_with_kept(scene: Scene) -> Similarity:
+    return _measure(scene, _kept["surface"])
 
 
 def _last_argmax(values: np.ndarray) -> np.ndarray:

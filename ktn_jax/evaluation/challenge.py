@@ -106,7 +106,7 @@ def encode_iuv(iuv: np.ndarray) -> tuple[list[int], str]:
 def decode_iuv(uv_shape: tuple[int, int, int], uv_data: str) -> np.ndarray:
     """The map [h, w, 3] u8 of (uv_shape, uv_data); inverse of encode_iuv."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(uv_data))) as png:
+        with Image.open(io.BytesIO(base64.b64decode(uv_data)), formats=["PNG"]) as png:
             iuv = np.asarray(png if png.mode == "RGB" else png.convert("RGB"))
     except (OSError, ValueError) as error:
         raise UserError(f"uv_data is not the base64 of a PNG: {error}") from error
@@ -238,7 +238,7 @@ def _group_detections(
 ) -> dict[tuple[int, int], list[Detection]]:
     """Detections by (image, category), by descending score; equals keep their order."""
     for index, entry in enumerate(results):
-        _check_result(entry, index=index)
+        _check_result(entry, number=index + 1)
     unknown = sorted({entry["image_id"] for entry in results} - set(images))
     if unknown:
         raise UserError(
@@ -261,13 +261,13 @@ def _group_detections(
     return detections
 
 
-def _check_result(entry: dict[str, Any], *, index: int) -> None:
+def _check_result(entry: dict[str, Any], *, number: int) -> None:
     absent = {"image_id", "category_id", "bbox", "score"} - set(entry)
     if absent:
-        raise UserError(f"result {index} has no {sorted(absent)}")
+        raise UserError(f"result {number} has no {sorted(absent)}")
     if len(entry["bbox"]) != 4 or not np.isfinite([*entry["bbox"], entry["score"]]).all():
         raise UserError(
-            f"result {index} has bbox {entry['bbox']} and score {entry['score']}; "
+            f"result {number} has bbox {entry['bbox']} and score {entry['score']}; "
             "expected are four finite numbers (x, y, width, height) and one"
         )
 

@@ -7,12 +7,9 @@ this room reads the numbers in it and runs nothing.
 
 import codecs
 import io
-import os
 import pickle
 import pickletools
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,6 +18,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from ktn_jax.errors import UserError
+from ktn_jax.files import atomic
 
 TABLE = "Pdist_matrix"  # the array's name inside the file, and the file's stem
 _BLOCK = 1 << 22  # entries (or bytes) of a table copied at a time
@@ -35,6 +33,13 @@ class PackedDistances:
     def __init__(self, table: np.ndarray) -> None:
         self.table = table  # [n (n - 1) / 2] float, in memory or mapped
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not isinstance(self.table, np.memmap):
+            return PackedDistances, (self.table,)
+        # another process maps the file again; a map would be pickled with its contents
+        table = self.table
+        return _map_again, (table.filename, table.dtype, table.offset, table.shape)
+
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Metres between a[i] and b[i]; 0 for a vertex and itself."""
         # int64 first: the pair number of 27,554 vertices does not fit 16 or 32 bits
@@ -43,6 +48,12 @@ class PackedDistances:
         same = high == low
         entry = np.where(same, 0, high * (high - 1) // 2 + low)
         return np.where(same, 0.0, self.table[entry].astype(np.float64))
+
+
+def _map_again(
+    path: str, number: np.dtype, offset: int, shape: tuple[int]
+) -> PackedDistances:
+    return PackedDistances(np.memmap(path, number, "r", offset, shape))
 
 
 def read_table(path: Path, *, cache_dir: Path | None = None) -> np.ndarray:
@@ -220,17 +231,3 @@ def _unpack(
         with atomic(cached) as file:
             file.writelines(blocks)
     return np.memmap(cached, number, "r")
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file for writing that takes its name only once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -74,7 +74,7 @@ def measure(scene: Scene, surface: Surface) -> Similarity:
     points = read_points(scene.people, surface)
     pixel, inside = locate_points(points.xy, boxes)
     people = [read_person_mask(person, size) for person in scene.people]
-    # decoding maps is most of the work, and most detections far from everyone need none
+    # decoding maps is most of the work, and a detection far from everyone needs none
     near = inside.any(axis=1) | find_overlaps(boxes, people).any(axis=1)
     maps = {int(i): scene.detections[i].iuv() for i in np.flatnonzero(near)}
     found = {i: paste(iuv[..., 0] > 0, boxes[i], size=size) for i, iuv in maps.items()}

@@ -8,10 +8,9 @@ by the heat method.
 
 import hashlib
 import os
-import threading
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import potpourri3d
@@ -20,9 +19,11 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation.packed import TABLE, PackedDistances, atomic, read_table
+from ktn_jax.evaluation.packed import TABLE, PackedDistances, read_table
+from ktn_jax.files import atomic
 
 BODY = "body"  # the name of our own surface where a directory could stand
+_FAR = 1000.0  # between charts; distances inside of one are at most sqrt(2)
 
 
 class Distances(Protocol):
@@ -39,22 +40,14 @@ class Surface:
     """
 
     def __init__(
-        self,
-        chart: np.ndarray,
-        uv: np.ndarray,
-        *,
-        vertex: np.ndarray,
-        distances: Distances,
+        self, chart: np.ndarray, uv: np.ndarray, *, vertex: np.ndarray, distances: Distances
     ) -> None:
         self.chart = np.asarray(chart, np.int64)
         self.uv = np.asarray(uv, np.float64)
         self.vertex = np.asarray(vertex, np.int64)
         self.num_vertices = int(self.vertex.max()) + 1
         self.distances = distances
-        self._charts = {
-            int(c): _Chart.build(self.uv, np.flatnonzero(self.chart == c))
-            for c in np.unique(self.chart)
-        }
+        self._tree = cKDTree(self._apart(self.chart, self.uv))
 
     def closest(self, chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
         """Merged vertex nearest in (U, V) among the chart's records, the first if tied.
@@ -64,40 +57,32 @@ class Surface:
         """
         chart, uv = np.asarray(chart), np.asarray(uv, np.float64).reshape(-1, 2)
         vertices = np.full(len(chart), -1, np.int64)
-        for label, records in self._charts.items():
-            here = np.flatnonzero(chart == label)
-            if here.size:
-                vertices[here] = self.vertex[records.nearest(uv[here])]
+        known = np.flatnonzero(np.isin(chart, self.chart))
+        if known.size:
+            vertices[known] = self.vertex[self._nearest(chart[known], uv[known])]
         return vertices
+
+    def _nearest(self, chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
+        """Record nearest to each uv [n, 2] in its chart [n]; the first one in a tie."""
+        distance, record = self._tree.query(self._apart(chart, uv), k=2)
+        best = record[:, 0]
+        # A tree does not say which of two equals it returns, the metric takes the first
+        # of the list; so whatever is close to a tie is decided by looking at all.
+        tied = distance[:, 1] <= distance[:, 0] * (1 + 1e-9) + 1e-12
+        for label in np.unique(chart[tied]):
+            here = np.flatnonzero(tied & (chart == label))
+            records = np.flatnonzero(self.chart == label)
+            best[here] = records[cdist(self.uv[records], uv[here]).argmin(axis=0)]
+        return best
+
+    @staticmethod
+    def _apart(chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
+        """[n, 3]: one space for all charts, in which no two come near each other."""
+        return np.column_stack([_FAR * chart, uv])
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Geodesic metres from a[i] (ground truth) to b[i], f64."""
         return self.distances.between(np.asarray(a, np.int64), np.asarray(b, np.int64))
-
-
-class _Chart(NamedTuple):
-    """The records of one chart."""
-
-    record: np.ndarray  # [m] index into the surface's records, ascending
-    uv: np.ndarray  # [m, 2]
-    tree: cKDTree
-
-    @classmethod
-    def build(cls, uv: np.ndarray, record: np.ndarray) -> "_Chart":
-        return cls(record, uv[record], cKDTree(uv[record]))
-
-    def nearest(self, uv: np.ndarray) -> np.ndarray:
-        """Index of the record nearest to each uv [n, 2]; the lowest one in a tie."""
-        if len(self.record) == 1:
-            return np.repeat(self.record, len(uv))
-        distance, index = self.tree.query(uv, k=2)
-        best = index[:, 0]
-        # A tree does not say which of two equals it returns, the metric takes the first
-        # of the list; so whatever is close to a tie is decided by looking at all.
-        tied = np.flatnonzero(distance[:, 1] <= distance[:, 0] * (1 + 1e-9) + 1e-12)
-        if tied.size:
-            best[tied] = cdist(self.uv, uv[tied]).argmin(axis=0)
-        return self.record[best]
 
 
 class HeatDistances:
@@ -118,15 +103,19 @@ class HeatDistances:
     ) -> None:
         self._vertices = np.ascontiguousarray(vertices, np.float64)
         self._faces = np.ascontiguousarray(faces, np.int64)
-        self._lock = threading.Lock()
+        self._cache_dir = cache_dir
         self._rows = self._open_rows(cache_dir)
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Metres from source a[i] to b[i]; 0 for a vertex and itself."""
         a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
-        with self._lock:
-            self._solve(np.unique(a))
+        self._solve(np.unique(a))
         return np.where(a == b, 0.0, self._rows[a, b].astype(np.float64))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # another process has a solver of its own; it shares the rows through the file
+        make = partial(HeatDistances, cache_dir=self._cache_dir)
+        return make, (self._vertices, self._faces)
 
     @cached_property
     def _solver(self) -> potpourri3d.MeshHeatMethodDistanceSolver:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ktn_jax.evaluation.packed import atomic
+from ktn_jax.files import write_bytes
 
 COLUMNS = ("AP", "AP50", "AP75", "APm", "APl")
 ROWS = {  # key of an evaluation -> what the table calls it
@@ -46,8 +46,7 @@ def format_table(evaluation: Evaluation) -> str:
 def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
     """Writes the evaluation; the file is there completely or not at all."""
     text = json.dumps(evaluation, indent=2) + "\n"
-    with atomic(Path(path)) as file:
-        file.write(text.encode("utf-8"))
+    write_bytes(Path(path), text.encode("utf-8"))
 
 
 def _percent(fraction: float) -> str:

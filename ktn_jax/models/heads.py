@@ -29,7 +29,7 @@ PLACE_LIMIT = 8.0  # sigmas; a far vote says nothing more
 
 
 class ScaleConvs(nn.Module):
-    """One 3x3 kernel shared by three dilations, beside a 1x1; concatenated and projected."""
+    """One 3x3 kernel shared by three dilations, beside a 1x1; joined and projected."""
 
     width: int
     dtype: Any = jnp.float32

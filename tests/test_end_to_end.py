@@ -1,0 +1,130 @@
+"""A run's folder -> eval.py -> export -> predict, and that all of them agree."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import eval as eval_script
+from ktn_jax import export, exports, inference, predict
+from ktn_jax.codec import Codec
+from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
+from ktn_jax.evaluation import challenge
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
+
+
+@pytest.fixture(scope="module")
+def exported(straight, tmp_path_factory):
+    """The export of the small run."""
+    out = tmp_path_factory.mktemp("export")
+    assert export.main([str(straight[0]), str(out)]) == 0
+    return out
+
+
+def test_the_export_gives_what_the_network_gives(straight, exported):
+    """Also with the knowledge transfer folded, and for any batch size."""
+    config, network, _, variables = export.load_run(str(straight[0]))
+    native = inference.build_predict(network, Codec(**config["codec"]), variables)
+    run, canvas = exports.read_export(exported)
+    rng = np.random.default_rng(0)
+    for batch in (1, 3):
+        image = rng.integers(0, 255, (batch, canvas, canvas, 3)).astype(np.uint8)
+        ours, theirs = inference.host(run(image)), inference.host(native(image))
+        assert theirs.valid.any()
+        np.testing.assert_array_equal(ours.valid, theirs.valid)
+        for name in ("score", "box", "keypoints", "quality"):
+            np.testing.assert_allclose(
+                getattr(ours, name), getattr(theirs, name), atol=1e-4
+            )
+        for name in ("owner", "chart", "parts"):
+            agree = (getattr(ours, name) == getattr(theirs, name)).mean()
+            assert agree > 0.9999, name  # ties of an argmax may break another way
+    names = {path.name for path in exported.iterdir()}
+    assert names == {
+        "weights.safetensors",
+        "predict.stablehlo",
+        "config.json",
+        "MODEL_CARD.md",
+    }
+
+
+def test_predict_writes_every_format_and_survives_a_broken_file(
+    exported, rendered, tmp_path, capsys
+):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 no picture")
+    grey = tmp_path / "grey.png"
+    Image.fromarray(np.full((50, 120), 128, np.uint8)).save(grey)
+    out = tmp_path / "out"
+    inputs = [str(rendered / "val2014"), str(broken), str(grey)]
+    status = predict.main([str(exported), *inputs, f"--out={out}", "--min-score=0"])
+    said = capsys.readouterr()
+    assert status == EXIT_SKIPPED and "broken.jpg" in said.err and "1 of 6" in said.err
+    names = sorted(path.name for path in out.iterdir())
+    assert len(names) == 5 * 3 and "grey_iuv.png" in names
+    iuv = np.asarray(Image.open(out / "grey_iuv.png"))[..., ::-1]  # as OpenCV reads it
+    assert iuv.shape == (50, 120, 3) and iuv[..., 0].max() <= 24
+    people = json.loads((out / "grey.json").read_text())
+    drawn = np.zeros((50, 120), bool)
+    for person in people:
+        x, y, width, height = person["bbox"]
+        crop = challenge.read_iuv(person)
+        assert crop.shape[:2] == (height, width)
+        seen = crop[..., 0] > 0
+        full = iuv[y : y + height, x : x + width]
+        np.testing.assert_array_equal(full[seen], crop[seen])
+        drawn[y : y + height, x : x + width] |= seen
+    np.testing.assert_array_equal(drawn, iuv[..., 0] > 0)
+
+
+def test_eval_py_measures_a_run_and_its_results_file_alike(straight, rendered, tmp_path):
+    out, results, again = (tmp_path / name for name in ("a.json", "results.json", "b.json"))
+    arguments = [f"--workdir={straight[0]}", f"--out={out}", f"--results-out={results}"]
+    assert eval_script.main(arguments) == 0
+    gt = rendered / "annotations" / "densepose_minival2014.json"
+    assert eval_script.main([f"--gt={gt}", f"--results={results}", f"--out={again}"]) == 0
+    first, second = (json.loads(path.read_text()) for path in (out, again))
+    assert first.pop("parts_miou") >= 0
+    assert first == second and set(first["gpsm"]) >= {"AP", "AP50", "AP75", "APm", "APl"}
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (eval_script.main, [], "--gt and --results"),
+        (eval_script.main, ["--gt=none.json", "--results=none.json"], "none.json"),
+        (eval_script.main, ["--workdir=nowhere"], "no checkpoint in nowhere"),
+        (export.main, ["nowhere", "out"], "no checkpoint in nowhere"),
+        (predict.main, ["nowhere", "x.jpg", "--out=o"], "not an export"),
+    ],
+)
+def test_mistakes_end_in_one_clear_line(main, arguments, message, capsys):
+    assert main(arguments) == EXIT_USER_ERROR
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and message in said[0]
+
+
+def test_a_damaged_export_is_refused(exported, tmp_path, capsys):
+    for path in exported.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    assert predict.main([str(tmp_path), "x.jpg", "--out=o"]) == EXIT_USER_ERROR
+    assert "checksum" in capsys.readouterr().err
+
+
+def test_folded_charts_equal_generated_ones(straight):
+    from ktn_jax.models.network import fold
+
+    _, network, _, variables = export.load_run(str(straight[0]))
+    image = jax.random.randint(jax.random.key(0), (1, 64, 64, 3), 0, 255)
+    folded, weights = fold(network, variables)
+    assert network.ktm and not folded.ktm
+    ours = jax.jit(folded.apply)(weights, image).chart
+    np.testing.assert_allclose(
+        ours, jax.jit(network.apply)(variables, image).chart, atol=1e-6
+    )

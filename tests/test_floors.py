@@ -1,0 +1,104 @@
+"""Imports go down only, rooms do not lean on each other, numpy rooms stay free of jax."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
+FLOORS = [
+    {"anatomy", "geometry", "errors", "files"},
+    {"records", "structs", "maps", "graph", "body"},
+    {"embedding"},
+    {
+        "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
+        "data.annotations", "data.densepose_coco", "data.transforms",
+        "data.backgrounds", "data.looks", "data.poses", "data.render", "data.scenes",
+        "data.people",
+        "evaluation.packed", "evaluation.surface", "evaluation.challenge",
+        "evaluation.similarity", "evaluation.two_d", "evaluation.average_precision",
+        "evaluation.table",
+        "pictures",
+    },
+    {"data.pipeline", "inference"},
+    {"exports", "evaluation.evaluate", "training"},
+    {"export", "predict"},
+    {"demo"},
+]  # fmt: skip
+# Rooms of one floor may import within their own folder, and nothing else of the floor.
+NUMPY_ONLY = (
+    "data.annotations",
+    "data.people",
+    "data.transforms",
+    "evaluation.average_precision",
+    "evaluation.surface",
+    "evaluation.table",
+    "evaluation.two_d",
+)
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imports(path):
+    """Names of all modules a file imports, ktn_jax's own without the prefix."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+    return found
+
+
+def room(name):
+    """Floor number and folder of a module, by the table above."""
+    folder = name.rpartition(".")[0]
+    for number, floor in enumerate(FLOORS):
+        if name in floor or (folder and f"{folder}.*" in floor):
+            return number, folder
+    raise AssertionError(f"{name} is on no floor: give it one in {__file__}")
+
+
+def modules():
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "__init__.py"]
+
+
+def test_imports_go_down_only():
+    known = {name_of(path) for path in modules()}
+    wrong = []
+    for path in modules():
+        here = name_of(path)
+        for target in {i.removeprefix("ktn_jax.") for i in imports(path)} & known:
+            (above, folder), (below, other) = room(here), room(target)
+            inside = folder and folder == other and above == below
+            if below >= above and not inside:
+                wrong.append(f"{here} (floor {above}) imports {target} (floor {below})")
+    assert wrong == []
+
+
+def test_models_and_losses_know_neither_data_nor_metric():
+    for path in modules():
+        if name_of(path).startswith("models.") or name_of(path) in ("losses", "codec"):
+            bad = [
+                i
+                for i in imports(path)
+                if i.startswith(("ktn_jax.data", "ktn_jax.evaluation"))
+            ]
+            assert bad == [], path
+
+
+def test_only_models_know_linen_and_nobody_knows_the_configs():
+    for path in modules():
+        names = imports(path)
+        if not name_of(path).startswith("models."):
+            assert "flax.linen" not in names, path
+        assert not any(i.split(".")[0] == "configs" for i in names), path
+
+
+def test_the_metric_and_the_data_s_first_half_need_no_jax():
+    names = ", ".join(f"ktn_jax.{name}" for name in NUMPY_ONLY)
+    code = f"import sys, {names}; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)

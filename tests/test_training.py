@@ -1,0 +1,102 @@
+"""Training runs: resuming, stopping, refusing. One small run serves all tests here."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import train as train_script
+from ktn_jax import checkpoint, export, log, training
+from ktn_jax.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
+
+
+def losses(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def test_a_resumed_run_equals_a_straight_one_to_the_last_bit(
+    straight, small_config, tmp_path
+):
+    workdir, state = straight
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copytree(workdir / "checkpoints" / "2", tmp_path / "checkpoints" / "2")
+    resumed = jax.device_get(training.train(small_config, str(tmp_path)))
+    assert set(losses(tmp_path)) == {3, 4}
+    assert losses(tmp_path)[4] == losses(workdir)[4]
+    for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_log_has_every_term_and_the_board_is_written(straight, small_config):
+    workdir, _ = straight
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert set(small_config.loss) | {"loss", "gradient_norm", "images_per_second"} < set(
+        last
+    )
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_a_finished_run_is_read_from_its_folder_alone(straight):
+    workdir, state = straight
+    config, network, step, variables = export.load_run(str(workdir))
+    assert step == 4 and network.width == 8 and config["data"]["canvas"] == 64
+    # the averaged parameters, since the config keeps them
+    ours = jax.tree.leaves(variables["params"])
+    for a, b in zip(ours, jax.tree.leaves(state.ema), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(straight, small_config):
+    workdir, _ = straight
+    other = small_config.copy_and_resolve_references()
+    other.model.width = 16
+    with pytest.raises(UserError, match="another architecture.*new --workdir"):
+        training.train(other, str(workdir))
+
+
+def test_a_folder_without_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint in .*--workdir"):
+        checkpoint.read_config(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    run = log.RunLog(tmp_path, steps=9, start=0, batch_size=2)
+    with pytest.raises(UserError, match=r"the loss is nan at step 7 .*'uv'"):
+        run.write(7, {"loss": float("nan"), "uv": float("nan"), "mask": 1.0})
+    run.close()
+
+
+def test_a_batch_the_devices_cannot_share_is_refused_before_anything_is_read(small_config):
+    config = small_config.copy_and_resolve_references()
+    config.data.update(batch_size=12, root="/nowhere")
+    with pytest.raises(UserError, match=r"12 is not divisible by 8 devices"):
+        training.train(config, "unused")
+
+
+BASE = ["--config=configs/tiny.py", "--workdir=w"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/none.py"], r"none\.py.* not found"),
+        ([*BASE, "--config.data.rooot=x"], "rooot.*root"),
+        ([*BASE, "--optim.lr=fast"], "fast"),
+        ([*BASE, "--nonsense=1"], "nonsense"),
+        ([*BASE, "word"], "unknown argument 'word'"),
+        (["--config=configs/tiny.py"], "--workdir"),
+    ],
+)
+def test_what_train_py_does_not_understand(arguments, message):
+    with pytest.raises(UserError, match=message):
+        train_script.parse(arguments)
+
+
+def test_fields_of_the_config_are_flags_with_and_without_their_prefix():
+    config, workdir = train_script.parse([*BASE, "--data.root=R", "--config.optim.lr=0.5"])
+    assert (config.data.root, config.optim.lr, workdir) == ("R", 0.5, "w")
