@@ -38,9 +38,9 @@ def stages(out: Path) -> list[tuple[str, list[str]]]:
                   f"--results-out={out / 'results.json'}"]),
         ("export", [python, "-m", "ktn_jax.export", str(run), str(export),
                     f"--measured={out / 'metrics.json'}"]),
-        ("predict rendered", [python, "-m", "ktn_jax.predict", str(export),
+        ("predict_rendered", [python, "-m", "ktn_jax.predict", str(export),
                               str(root / "val2014"), f"--out={out / 'rendered'}"]),
-        ("predict photographs", [python, "-m", "ktn_jax.predict", str(export),
+        ("predict_photographs", [python, "-m", "ktn_jax.predict", str(export),
                                  str(out / "photographs"), f"--out={out / 'pictures'}"]),
     ]  # fmt: skip
 
@@ -68,8 +68,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if status:
             print(f"demo: stage {name} ended with status {status}", file=sys.stderr)
             return status
+    write_sheet(out)
     report(out, seconds)
     return 0
+
+
+def write_sheet(out: Path, count: int = 6) -> None:
+    """OUT/sheet.png: some unseen rendered images, and below what was found on them."""
+    images = sorted((out / "data" / "val2014").glob("*.jpg"))[:count]
+    with Image.open(images[0]) as first:
+        width, height = first.size
+    sheet = Image.new("RGB", (width * count, 2 * height))
+    for column, path in enumerate(images):
+        below = out / "rendered" / f"{path.stem}_overlay.png"
+        for row, name in enumerate((path, below)):
+            with Image.open(name) as picture:
+                sheet.paste(picture, (column * width, row * height))
+    sheet.save(out / "sheet.png")
 
 
 def report(out: Path, seconds: dict[str, float]) -> None:
@@ -90,7 +105,7 @@ def report(out: Path, seconds: dict[str, float]) -> None:
         f"{seconds['train']:.0f} s of training.\n"
         "A model trained for minutes on rendered people is no photograph model yet.\n\n"
         f"photographs  {out / 'pictures'}\n"
-        f"rendered     {out / 'rendered'}\n"
+        f"rendered     {out / 'rendered'} ({out / 'sheet.png'} shows some)\n"
         f"export       {out / 'export'}\n"
         f"checkpoints  {out / 'run'}\n"
         f"summary      {out / 'summary.json'}"

@@ -5,7 +5,7 @@ device, pmap, jit + NamedSharding) is parallel.py's affair.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,18 @@ def train_step(
     loss, means, grads = parallel.all_sum((loss, means, grads), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))  # young averages forget
-    average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params) if ema else {}  # fmt: skip  # noqa: E501
+    average = _running_average(state, params, ema) if ema else state.ema
     metrics = {"loss": loss, **means, "gradient_norm": optax.tree.norm(grads)}
     state = state.replace(
         step=state.step + 1, params=params, ema=average, opt_state=opt_state
     )
     return state, metrics
+
+
+def _running_average(state: TrainState, params: Any, ema: float) -> Any:
+    """The averaged parameters after a step; young averages forget faster than `ema`."""
+    decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
 
 
 def build_state(
@@ -89,13 +94,20 @@ def build_step(config: ConfigDict, network: KTN, tx: optax.GradientTransformatio
     return parallel.data_parallel(body, config.parallel)
 
 
-def build_batches(config: ConfigDict, codec: Codec, start_step: int) -> Iterator[Batch]:
+def open_source(config: ConfigDict) -> Sequence[densepose_coco.Record]:
+    """The records to train on; builds the data set where that was not done yet."""
+    built = densepose_coco.build(config.data.root, progress=True)
+    return densepose_coco.open_split(built, config.data.train_split, with_people=True)
+
+
+def build_batches(
+    config: ConfigDict, source: Sequence[densepose_coco.Record], start_step: int
+) -> Iterator[Batch]:
     """This process's share of the training batches, from start_step on."""
     data = config.data
-    built = densepose_coco.build(data.root, progress=True)
     return pipeline.train_batches(
-        densepose_coco.open_split(built, data.train_split, with_people=True),
-        codec,
+        source,
+        Codec(**config.codec),
         augment=transforms.Augment(canvas=(data.canvas,) * 2, **config.augment),
         batch_size=data.batch_size,
         seed=config.seed,
@@ -111,15 +123,15 @@ def build_batches(config: ConfigDict, codec: Codec, start_step: int) -> Iterator
 def train(config: ConfigDict, workdir: str) -> TrainState:
     """Train to config.train.steps, from the newest checkpoint in workdir if any."""
     parallel.check_batch_size(config.data.batch_size)
+    source = open_source(config)  # first: most mistakes are in the data's path
     network = build_network(config.model)
-    codec = Codec(**config.codec)
     tx = optim.build_optimizer(config.optim, config.train.steps)
     state = parallel.put_state(build_state(config, network, tx), config.parallel)
     with checkpoint.open_run(workdir, keep=config.train.keep) as run:
         if run.latest_step() is not None:
             state = checkpoint.restore(run, state)
         start = int(state.step)
-        batches = build_batches(config, codec, start)
+        batches = build_batches(config, source, start)
         step = build_step(config, network, tx)
         log = RunLog(
             Path(workdir),

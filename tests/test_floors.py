@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
-    {"anatomy", "geometry", "errors", "files"},
+    {"anatomy", "geometry", "errors", "files", "runs"},
     {"records", "structs", "maps", "graph", "body"},
     {"embedding"},
     {

@@ -55,7 +55,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(straight, small_config)
     workdir, _ = straight
     other = small_config.copy_and_resolve_references()
     other.model.width = 16
-    with pytest.raises(UserError, match="another architecture.*new --workdir"):
+    with pytest.raises(UserError, match=r"another architecture.*new --workdir"):
         training.train(other, str(workdir))
 
 

@@ -15,6 +15,7 @@ from ktn_jax.anatomy import NUM_KEYPOINTS, NUM_PARTS, UNKNOWN_PART
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Person, Points
+from ktn_jax.runs import uncompress
 
 DP_GRID = 256  # dp_x, dp_y, dp_masks are in 1/256 of the box (the metric has its own)
 KEYPOINT_CENTRE = 0.5  # keypoints are pixel indices, points and polygons are not
@@ -223,14 +224,10 @@ def _decode_runs(
 def _read_runs(
     annotation: Annotation, field: str, encoded: Any, size: tuple[int, int]
 ) -> np.ndarray:
-    """Run lengths of a mask, plain or compressed, background first. size: (height, width).
-
-    Decoded here, not by pycocotools: it returns uninitialised memory for a truncated
-    string, where a damaged annotation must be an error.
-    """
+    """Runs of a mask, plain or compressed, background first. size: (height, width)."""
     try:
         counts, shape = encoded["counts"], tuple(encoded["size"])
-        runs = _uncompress(counts) if isinstance(counts, str | bytes) else counts
+        runs = uncompress(counts) if isinstance(counts, str | bytes) else counts
         runs = np.asarray(runs, np.int64)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _fault(annotation, field, "is not a run-length mask") from error
@@ -238,30 +235,6 @@ def _read_runs(
         raise _fault(annotation, field, f"has size {shape}, expected {tuple(size)}")
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != size[0] * size[1]:
         raise _fault(annotation, field, f"run lengths must add up to {size}")
-    return runs
-
-
-def _uncompress(text: str | bytes) -> np.ndarray:
-    """Run lengths of COCO's compressed form.
-
-    Each character carries 5 bits from the lowest on, 0x20 says that more follow, 0x10
-    of the last one is the sign; from the fourth run on, the difference to the run two
-    before is stored.
-    """
-    raw = text.encode("ascii") if isinstance(text, str) else text
-    chunks = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
-    if not chunks.size or chunks.min() < 0 or chunks.max() > 63 or chunks[-1] & 0x20:
-        raise ValueError("damaged string")
-    last = (chunks & 0x20) == 0
-    first = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    place = np.arange(len(chunks)) - np.repeat(first, np.diff([*first, len(chunks)]))
-    if place.max() > 6:  # seven characters hold more than any image has pixels
-        raise ValueError("damaged string")
-    runs = np.add.reduceat((chunks & 0x1F) << (5 * place), first)
-    negative = (chunks[last] & 0x10) > 0
-    runs -= np.where(negative, 1 << (5 * (place[last] + 1)), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
     return runs
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from ktn_jax.errors import UserError
+from ktn_jax.runs import uncompress
 
 MAX_DETECTIONS = 20  # of an image; the others do not exist for the metric
 IGNORED_BOX = 0.7  # share of a person's box in an ignored region that drops the person
@@ -140,23 +141,14 @@ def read_iuv(entry: dict[str, Any]) -> np.ndarray:
 
 
 def decode_rle(encoded: dict[str, Any]) -> np.ndarray:
-    """The mask [h, w] bool of COCO's compressed run lengths.
-
-    In numpy because pycocotools' own decoder warns of numpy 2 at every call, and takes
-    a damaged string for a mask.
-    """
+    """The mask [h, w] bool of COCO's compressed run lengths."""
     counts, size = encoded["counts"], tuple(encoded["size"])
-    counts = counts.encode("ascii") if isinstance(counts, str) else counts
-    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    last = digits & 0x20 == 0  # of a number: five bits a digit, lowest first
-    if not last.any() or not last[-1]:
-        raise UserError(f"the run lengths {counts[:20]!r}... of a mask end too early")
-    first = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    place = 5 * (np.arange(len(digits)) - np.repeat(first, np.diff([*first, len(digits)])))
-    runs = np.add.reduceat((digits & 0x1F) << place, first)
-    runs -= np.where(digits[last] & 0x10, 32 << place[last], 0)  # the highest bit: sign
-    # from the fourth on, a run is stored as its difference to the one two before
-    runs[1::2], runs[2::2] = runs[1::2].cumsum(), runs[2::2].cumsum()
+    try:
+        runs = uncompress(counts)
+    except ValueError as error:
+        raise UserError(
+            f"the run lengths {counts[:20]!r}... of a mask are damaged"
+        ) from error
     if (runs < 0).any() or runs.sum() != size[0] * size[1]:
         raise UserError(f"the run lengths {counts[:20]!r}... do not fill a mask {size}")
     mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
