@@ -29,7 +29,7 @@ def stages(out: Path) -> list[tuple[str, list[str]]]:
     python, root, run, export = sys.executable, out / "data", out / "run", out / "export"
     return [
         ("render", [python, "-m", "ktn_jax.data.people", f"--out={root}", "--train=400",
-                    "--val=60", "--size=256", "--seed=0", "--variety=0.1",
+                    "--val=60", "--size=256", "--seed=0", "--variety=0",
                     "--processes=2"]),
         ("build", [python, "-m", "ktn_jax.data.densepose_coco", f"--root={root}"]),
         ("train", [python, "train.py", "--config=configs/tiny.py", f"--workdir={run}",

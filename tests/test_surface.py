@@ -15,7 +15,13 @@ from ktn_jax.anatomy import NUM_CHARTS
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation import packed
 from ktn_jax.evaluation.packed import PackedDistances, read_table
-from ktn_jax.evaluation.surface import HeatDistances, Surface, load_official, load_surface
+from ktn_jax.evaluation.surface import (
+    HeatDistances,
+    Surface,
+    load_chart_mesh,
+    load_official,
+    load_surface,
+)
 
 REFERENCE = Path(__file__).parent / "reference" / "evaluator"
 # 400 vertices: their last pair number passes 16 bits, and their table the part of a
@@ -348,3 +354,22 @@ def test_our_body_has_every_chart_and_human_distances():
     # side's foot is an arm, a flank and a leg
     assert 1.2 < hands < 1.9
     assert 1.2 < hand_to_foot < 2.4
+
+
+def test_the_cut_mesh_of_the_official_file_counts_from_0(tmp_path):
+    """Two triangles of charts 3 and 4 that share an edge, cut: rows 1, 2 and 3, 4."""
+    content = {
+        "All_Faces": np.array([[1, 2, 5], [3, 4, 6]], np.uint16),
+        "All_FaceIndices": np.array([[3], [4]], np.uint8),
+        "All_U_norm": np.array([[0.0, 0.5, 0.0, 0.5, 1.0, 1.0]]).T,
+        "All_V_norm": np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]).T,
+        "All_vertices": np.array([[1, 2, 1, 2, 3, 4]], np.uint16),
+    }
+    savemat(tmp_path / "UV_Processed.mat", content)
+    mesh = load_chart_mesh(tmp_path)
+    np.testing.assert_array_equal(mesh.faces, [[0, 1, 4], [2, 3, 5]])
+    np.testing.assert_array_equal(mesh.vertex[mesh.faces], [[0, 1, 2], [0, 1, 3]])
+    np.testing.assert_array_equal(mesh.chart, [3, 4])
+    np.testing.assert_array_equal(mesh.uv[3], [0.5, 0.4])
+    with pytest.raises(UserError, match=r"UV_Processed\.mat is not in"):
+        load_chart_mesh(tmp_path / "nowhere")

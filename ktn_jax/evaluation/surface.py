@@ -10,7 +10,7 @@ import hashlib
 import os
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import potpourri3d
@@ -196,6 +196,26 @@ def load_official(
     )
 
 
+class ChartMesh(NamedTuple):
+    """DensePose's mesh cut into charts: for textures, and to name SMPL's vertices."""
+
+    faces: np.ndarray  # [f, 3] i64 rows of uv and vertex, 0-based
+    chart: np.ndarray  # [f] i64 1..24
+    uv: np.ndarray  # [r, 2] f64 in [0, 1]
+    vertex: np.ndarray  # [r] i64 vertex of SMPL, 0-based; seams share one
+
+
+def load_chart_mesh(directory: str | os.PathLike) -> ChartMesh:
+    """The cut mesh of UV_Processed.mat, which counts from 1."""
+    mesh = loadmat(_find(directory, "UV_Processed.mat"))
+    return ChartMesh(
+        faces=mesh["All_Faces"].astype(np.int64) - 1,
+        chart=mesh["All_FaceIndices"].ravel().astype(np.int64),
+        uv=np.stack([mesh["All_U_norm"].ravel(), mesh["All_V_norm"].ravel()], axis=-1),
+        vertex=mesh["All_vertices"].ravel().astype(np.int64) - 1,
+    )
+
+
 def _find(directory: str | os.PathLike, *names: str) -> Path:
     for name in names:
         if (Path(directory) / name).is_file():
@@ -203,6 +223,7 @@ def _find(directory: str | os.PathLike, *names: str) -> Path:
     raise UserError(
         f"{' or '.join(names)} is not in {os.fspath(directory)!r}. It belongs to "
         "DensePose's evaluation data (CC BY-NC, so not shipped here): get "
-        "SMPL_subdiv.mat, SMPL_SUBDIV_TRANSFORM.mat and Pdist_matrix.pkl with the "
-        f"DensePose project's instructions, or use the surface {BODY!r}"
+        "SMPL_subdiv.mat, SMPL_SUBDIV_TRANSFORM.mat, Pdist_matrix.pkl and "
+        "UV_Processed.mat with the DensePose project's instructions, or use the surface "
+        f"{BODY!r}"
     )
