@@ -1,8 +1,9 @@
 """People -> Targets (numpy, on the host) and Fields -> Instances (jax, inside jit).
 
-The two directions are one object so that they share every constant; tests close the
-circle. Shapes are fixed by max_people, max_points and max_instances: decoding costs the
-same for one person and for thirty. Grouping is ours (the paper works on boxes).
+The two directions are one object, hence one long file, so that they share every constant;
+tests close the circle. Shapes are fixed by max_people, max_points and max_instances:
+decoding costs the same for one person and for thirty. Grouping is ours (the paper works
+on boxes).
 """
 
 import dataclasses

@@ -13,7 +13,8 @@ FLOORS = [
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
         "data.annotations", "data.densepose_coco", "data.transforms",
-        "data.backgrounds", "data.looks", "data.poses", "data.render", "data.scenes",
+        "data.backgrounds", "data.looks",
+        "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",
         "evaluation.similarity", "evaluation.two_d", "evaluation.average_precision",

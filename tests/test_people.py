@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from ktn_jax import anatomy, body
 from ktn_jax.data import people, poses, scenes
 from ktn_jax.data.looks import sample_look, sample_waves
+from ktn_jax.data.outlines import trace_mask
 from ktn_jax.data.render import Camera
 
 # pycocotools' decode hands numpy 2 an array in the old way
@@ -216,7 +217,7 @@ def test_a_mask_with_holes_and_islands_survives_its_polygons():
     mask[5:50, 10:60] = True
     mask[15:25, 20:30] = mask[30:40, 35:50] = False
     mask[52:58, 65:75] = True
-    polygons = people.trace_mask(mask)
+    polygons = trace_mask(mask)
     codes = coco_mask.frPyObjects(polygons, *mask.shape)
     again = coco_mask.decode(coco_mask.merge(codes)) > 0
     assert (mask & again).sum() / (mask | again).sum() > 0.98

@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from scipy import ndimage
-from skimage.measure import find_contours
 from tqdm import tqdm
 
 from ktn_jax import anatomy
 from ktn_jax.anatomy import NUM_KEYPOINTS, NUM_PARTS, PART_OF_CHART
+from ktn_jax.data.outlines import trace_mask
 from ktn_jax.data.scenes import Picture, Scene, render_scene, sample_scene
 from ktn_jax.errors import UserError, one_line_errors
 
@@ -122,19 +121,6 @@ def annotate(
         }
         for place, person in enumerate(people, start=1)
     ]
-
-
-def trace_mask(mask: np.ndarray) -> list[list[float]]:
-    """COCO polygons [x, y, x, y, ...] of a mask; holes are cut open. mask: [H, W]."""
-    polygons = []
-    labels, number = ndimage.label(mask)
-    for piece in range(1, number + 1):
-        for solid in _split_holes(labels == piece):
-            # skimage counts from pixel centres, COCO from the corner of pixel (0, 0)
-            outlines = find_contours(np.pad(solid, 1).astype(float), 0.5)
-            outline = max(outlines, key=len)[:-1, ::-1] - 0.5
-            polygons.append(outline.ravel().round(2).tolist())
-    return polygons
 
 
 def spread_points(
@@ -286,24 +272,6 @@ def _encode(mask: np.ndarray) -> Json:
     """COCO's compressed RLE, as json has it."""
     code = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"counts": code["counts"].decode("ascii"), "size": list(code["size"])}
-
-
-def _split_holes(mask: np.ndarray) -> list[np.ndarray]:
-    """The connected piece in pieces without holes, cut downwards through each hole."""
-    holes, _ = ndimage.label(~np.pad(mask, 1))
-    inner = holes[1:-1, 1:-1] > 1  # label 1 is the outside: the corner comes first
-    if not inner.any():
-        return [mask]
-    column = int(np.argwhere(inner)[:, 1].mean())
-    column = min(max(column, 1), mask.shape[1] - 1)
-    sides = [mask.copy(), mask.copy()]
-    sides[0][:, column:], sides[1][:, :column] = False, False
-    solid = []
-    for side in sides:
-        labels, number = ndimage.label(side)
-        for piece in range(1, number + 1):
-            solid += _split_holes(labels == piece)
-    return solid
 
 
 def _count(annotations: list[Json], images: int) -> collections.Counter:
