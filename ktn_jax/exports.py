@@ -109,9 +109,10 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *folders, leaf = name.split(SEPARATOR)
-        functools.reduce(lambda node, key: node.setdefault(key, {}), folders, tree)[
-            leaf
-        ] = value
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = value
     return tree
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ktn_jax.codec import Codec
@@ -100,8 +99,3 @@ def host(instances: Instances) -> Instances:
 def one_image(instances: Instances, row: int) -> Instances:
     """One image's Instances of a batch's, without batch axis."""
     return jax.tree.map(lambda x: x[row], instances)
-
-
-def warm_up(run: Predict, batch_size: int, canvas: int) -> None:
-    """Compile before the clock or the progress bar starts."""
-    jax.block_until_ready(run(jnp.zeros((batch_size, canvas, canvas, 3), jnp.uint8)))

@@ -40,7 +40,7 @@ class RunLog:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
             self._bar.set_postfix_str(
-                " ".join(f"{k} {v:.3g}" for k, v in values.items() if k != "lr"),
+                " ".join(f"{k} {v:.3g}" for k, v in values.items()),
                 refresh=False,
             )
             self._bar.update(step - self._bar.n)
