@@ -50,6 +50,7 @@ def get_config() -> ConfigDict:
                 "eval_canvas": 512,  # evaluation canvas, pixels, divisible by 32
                 "batch_size": 16,  # global, divisible by the devices
                 "eval_batch_size": 8,
+                "flip_test": False,  # predict on the mirror image too, take the mean
                 "threads": 4,  # that read and transform images
                 "cache": 0,  # images kept parsed in memory; for small data sets
             },
@@ -73,7 +74,7 @@ def get_config() -> ConfigDict:
                 "quality": 1.0,
             },
             "optim": {
-                "name": "sgd",  # or "adamw"
+                "name": "sgd",  # "adamw" or "muon"
                 "lr": 0.01,  # at the batch size above
                 "momentum": 0.9,  # sgd only
                 "weight_decay": 1e-4,  # of kernels

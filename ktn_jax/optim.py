@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 import optax
+from optax import contrib
 
 from ktn_jax.errors import UserError
 from ktn_jax.structs import Params
 
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "sgd", "muon")
 SCHEDULES = ("step", "cosine")
 
 
@@ -42,6 +43,8 @@ def build_optimizer(optim: Mapping[str, Any], steps: int) -> optax.GradientTrans
         rule = optax.chain(optax.scale_by_adam(b2=0.99), decay)
     elif optim["name"] == "sgd":
         rule = optax.chain(decay, optax.trace(decay=optim["momentum"]))
+    elif optim["name"] == "muon":
+        rule = optax.chain(_muon(), decay)
     else:
         raise UserError(
             f"optim.name={optim['name']!r} is not one of {OPTIMIZERS}; "
@@ -51,10 +54,33 @@ def build_optimizer(optim: Mapping[str, Any], steps: int) -> optax.GradientTrans
     return optax.chain(clip, rule, optax.scale_by_learning_rate(schedule))
 
 
+def _muon() -> optax.GradientTransformation:
+    """Muon (Jordan 2024): a kernel's momentum, orthogonalised; Adam for all the rest.
+
+    Kernels count as matrices inputs x outputs. consistent_rms makes its steps as long as
+    Adam's, so that one learning rate serves both (Liu et al. 2025).
+    """
+
+    def matrices(params: Params) -> Params:
+        def one(path: tuple, leaf: jax.Array) -> contrib.MuonDimensionNumbers | None:
+            if not _is_kernel(path, leaf):
+                return None
+            return contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+        return jax.tree_util.tree_map_with_path(one, params)
+
+    return contrib.muon(
+        -1.0,  # the chain's own schedule follows, and turns the sign once more
+        consistent_rms=0.2,
+        adam_b2=0.99,
+        muon_weight_dimension_numbers=matrices,
+    )
+
+
 def _decays(params: Params) -> Params:
     """Kernels decay; biases, norms, the graph and gains do not (paper's schedule)."""
+    return jax.tree_util.tree_map_with_path(_is_kernel, params)
 
-    def decays(path: tuple, leaf: jax.Array) -> bool:
-        return leaf.ndim >= 2 and not path[-1].key.startswith("graph_")
 
-    return jax.tree_util.tree_map_with_path(decays, params)
+def _is_kernel(path: tuple, leaf: jax.Array) -> bool:
+    return leaf.ndim >= 2 and not path[-1].key.startswith("graph_")
