@@ -66,7 +66,12 @@ def evaluate_network(flags: argparse.Namespace) -> dict[str, Any]:
         config, network, _, variables = load_run(flags.workdir)
         root = root or config["data"]["root"]
         canvas = config["data"]["eval_canvas"]
-        run = inference.build_predict(network, Codec(**config["codec"]), variables)
+        run = inference.build_predict(
+            network,
+            Codec(**config["codec"]),
+            variables,
+            flip_test=config["data"]["flip_test"],
+        )
     if not root:
         raise UserError("an export does not say where its data lies; give --data.root=ROOT")
     built = densepose_coco.build(root, progress=True)

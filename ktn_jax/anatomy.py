@@ -103,8 +103,13 @@ MIRRORED_KEYPOINT = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 
 # What a left-right mirror does to (U, V) of a chart: V turns over on the torso; U turns
 # over on hands, feet and head; limbs keep both. The official meshes follow this to
 # about .01 (their tables are read by data/transforms); ours follows it exactly.
-_MIRRORS_V = np.isin(np.arange(NUM_CHARTS), (1, 2))
-_MIRRORS_U = np.isin(np.arange(NUM_CHARTS), (3, 4, 5, 6, 23, 24))
+TURNED_UV = np.stack(
+    [
+        np.isin(np.arange(NUM_CHARTS), (3, 4, 5, 6, 23, 24)),
+        np.isin(np.arange(NUM_CHARTS), (1, 2)),
+    ],
+    axis=-1,
+)  # [25, 2] whether the mirror turns U, V over
 
 
 def mirror_uv(chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
@@ -112,8 +117,7 @@ def mirror_uv(chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
 
     chart: [n] in 0..24, before the mirror.   uv: [n, 2] in [0, 1].   Returns [n, 2].
     """
-    turned = np.stack([_MIRRORS_U[chart], _MIRRORS_V[chart]], axis=-1)
-    return np.where(turned, 1 - uv, uv)
+    return np.where(TURNED_UV[chart], 1 - uv, uv)
 
 
 def mirror_parts(parts: np.ndarray) -> np.ndarray:

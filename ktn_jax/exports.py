@@ -46,15 +46,15 @@ def write_export(
     config: Mapping[str, Any],
     card: str,
 ) -> None:
-    """Write an export. config: the run's, with data.eval_canvas as the canvas's side."""
+    """Write an export. config: the run's; of it, data.eval_canvas is the canvas's side."""
     network, variables = fold(network, variables)
     weights = flatten(variables)
-    canvas = config["data"]["eval_canvas"]
+    canvas, flip_test = config["data"]["eval_canvas"], config["data"]["flip_test"]
     (batch,) = jax_export.symbolic_shape("b")
     shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
     image = jax.ShapeDtypeStruct((batch, canvas, canvas, 3), jnp.uint8)
-    function = jax.jit(functools.partial(_predict, network=network, codec=codec))
-    exported = jax_export.export(function, platforms=PLATFORMS)(shapes, image)
+    whole = functools.partial(_predict, network=network, codec=codec, flip_test=flip_test)
+    exported = jax_export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, image)
     blob = safetensors.save(weights)
     about = {
         "canvas": canvas,
@@ -117,7 +117,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _predict(
-    weights: Mapping[str, Any], image: jax.Array, *, network: KTN, codec: Codec
+    weights: Mapping[str, Any], image: jax.Array, **settings: Any
 ) -> dict[str, jax.Array]:
     """inference.predict from flat weights to a plain dict, which any reader can take."""
-    return vars(inference.predict(unflatten(weights), image, network=network, codec=codec))
+    return vars(inference.predict(unflatten(weights), image, **settings))

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ktn_jax import mirror
 from ktn_jax.codec import Codec
 from ktn_jax.geometry import Affine
 from ktn_jax.models.network import KTN
@@ -21,16 +22,31 @@ Predict = Callable[[np.ndarray], Instances]  # [B, S, S, 3] u8 -> Instances
 
 
 def predict(
-    variables: Mapping[str, Any], image: Array, *, network: KTN, codec: Codec
+    variables: Mapping[str, Any],
+    image: Array,
+    *,
+    network: KTN,
+    codec: Codec,
+    flip_test: bool,
 ) -> Instances:
-    """People in a batch of canvases. image: [B, H, W, 3] u8 RGB. To be jitted."""
-    return codec.decode(network.apply(variables, image))
+    """People in a batch of canvases. image: [B, H, W, 3] u8 RGB. To be jitted.
+
+    flip_test: whether the fields are the mean over the image and its mirror image, which
+    costs twice the time and mends some exchanges of left and right.
+    """
+    fields = network.apply(variables, image)
+    if flip_test:
+        mirrored = mirror.mirror_fields(network.apply(variables, mirror.flip(image)))
+        fields = mirror.average(fields, mirrored)
+    return codec.decode(fields)
 
 
-def build_predict(network: KTN, codec: Codec, variables: Mapping[str, Any]) -> Predict:
-    """The compiled prediction with its weights."""
-    compiled = jax.jit(functools.partial(predict, network=network, codec=codec))
-    return functools.partial(compiled, variables)
+def build_predict(
+    network: KTN, codec: Codec, variables: Mapping[str, Any], *, flip_test: bool
+) -> Predict:
+    """The compiled prediction with its weights; flip_test as of `predict`."""
+    whole = functools.partial(predict, network=network, codec=codec, flip_test=flip_test)
+    return functools.partial(jax.jit(whole), variables)
 
 
 def unpack(

@@ -27,7 +27,10 @@ def exported(straight, tmp_path_factory):
 def test_the_export_gives_what_the_network_gives(straight, exported):
     """Also with the knowledge transfer folded, and for any batch size."""
     config, network, _, variables = export.load_run(str(straight[0]))
-    native = inference.build_predict(network, Codec(**config["codec"]), variables)
+    flip_test = config["data"]["flip_test"]
+    native = inference.build_predict(
+        network, Codec(**config["codec"]), variables, flip_test=flip_test
+    )
     run, canvas = exports.read_export(exported)
     rng = np.random.default_rng(0)
     for batch in (1, 3):

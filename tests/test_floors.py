@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "runs"},
     {"records", "structs", "maps", "graph", "body"},
-    {"embedding"},
+    {"embedding", "mirror"},
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
         "data.annotations", "data.densepose_coco", "data.transforms",
