@@ -30,7 +30,8 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     # --data.root is --config.data.root: the only flags with a dot are the config's
     full = [re.sub(r"^--?(?!config\.)(\w+\.)", r"--config.\1", word) for word in arguments]
     files = [word.split("=", 1)[1] for word in full if word.startswith("--config=")]
-    if not files or not Path(files[-1]).is_file():
+    # a config may take an argument, configs/ablation.py:mid
+    if not files or not Path(files[-1].partition(":")[0]).is_file():
         raise UserError(
             f"config file {files[-1:]} not found; give --config=configs/tiny.py"
         )
