@@ -61,6 +61,11 @@ def test_our_words_say_level_side_and_facing_too(vectors):
     expected = 0.5 * cosine(unit, front, chart)
     found = graph.person[row("right upper leg front"), 1]
     assert found == pytest.approx(expected, abs=1e-6)
+    # a knee faces neither way and has no level: an empty place counts for nothing
+    knee = np.concatenate([unit["right"], unit["middle"], unit["knee"]]) / np.sqrt(3)
+    leg = np.concatenate([unit["right"], unit["front"], unit["leg"]]) / np.sqrt(4)
+    found = graph.keypoint[row("right lower leg front"), KEYPOINTS.index("right_knee")]
+    assert found == pytest.approx(0.3 * knee @ leg, abs=1e-6)
 
 
 def test_relations_add_up_with_the_authors_weights_and_background_has_none():

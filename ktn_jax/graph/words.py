@@ -25,12 +25,12 @@ NOUNS = ("torso", "hand", "foot", "leg", "arm", "head")
 # The six person rows: level, side, facing. The paper does not say what its six box rows
 # mean and gives them the same words; these cover the directions of a body.
 PERSON_WORDS = (
-    ("full", "middle", ""),
+    ("full", "middle", "middle"),
     ("full", "middle", "front"),
     ("full", "middle", "back"),
-    ("upper", "middle", ""),
-    ("lower", "middle", ""),
-    ("full", "left", ""),
+    ("upper", "middle", "middle"),
+    ("lower", "middle", "middle"),
+    ("full", "left", "middle"),
 )
 
 
@@ -121,12 +121,16 @@ def _directions(vectors: Vectors, phrases: Iterable[Phrase]) -> np.ndarray:
 
 
 def _own_phrases() -> list[Phrases]:
-    """Level, side, facing, noun."""
+    """Level, side, facing, noun; what is on neither side, or faces neither way, is middle.
+
+    Front and back are unlike middle by different amounts, as left and right are: so the
+    charts of a limb differ in every matrix, whichever of them a network draws on.
+    """
     charts = [
         (_level(name), _side(name), _facing(name), _noun(name)) for name in CHARTS[1:]
     ]
-    keypoints = [("", side, "", noun) for side, noun in _keypoint_words()]
-    parts = [(_level(name), _side(name), "", _noun(name)) for name in PARTS[1:]]
+    keypoints = [("", side, "middle", noun) for side, noun in _keypoint_words()]
+    parts = [(_level(name), _side(name), "middle", _noun(name)) for name in PARTS[1:]]
     person = [(*words, "person") for words in PERSON_WORDS]
     return [(charts, keypoints), (charts, parts), (charts, person)]
 
@@ -165,7 +169,7 @@ def _side(name: str) -> str:
 def _facing(name: str) -> str:
     # the vocabulary has no inner and outer: in a rest pose they face front and back
     name = name.replace("inner", "front").replace("outer", "back")
-    return _first(name, ("front", "back"), "")
+    return _first(name, ("front", "back"), "middle")
 
 
 def _noun(name: str) -> str:
