@@ -79,7 +79,8 @@ def miniature(tmp_path):
                 relation("woman", "arm"),  # "arm" alone is in both vocabularies
                 relation("ankle", "dog"),  # so is "ankle"
                 relation("hand", "hand", ids=(5, 5)),  # a thing and itself
-                relation("hand bag", "table leg"),  # nothing of a body
+                relation("hand bag", "arm"),  # nothing of a body
+                relation("table leg", "arm"),
             ],
         },
     ]
