@@ -24,10 +24,13 @@ def get_config() -> ConfigDict:
                 "tag": 8,  # dimensions of the free instance tag
                 "mid": True,  # multi-instance decoder; False: plain sum of levels
                 "ktm": True,  # charts by knowledge transfer; False: their own kernel
+                "ktm_sources": ("keypoint", "part", "person"),  # heads it draws on
+                "graph": "",  # npz of python -m ktn_jax.graph; "": by the switches below
                 "graph_rules": True,  # anatomy's rules in the body graph
                 "graph_words": True,  # likeness of words in the body graph
+                "graph_visual": False,  # co-occurrence, as counted on rendered people
                 "graph_split_pairs": True,  # tell front from back; False: paper's form
-                "train_graph": True,  # whether the graph is trained
+                "train_graph": True,  # False: the graph stays as it starts
                 "own_kernel": False,  # residual chart kernel; not in the paper
                 "dtype": "float32",  # of activations; parameters stay float32
             },

@@ -18,7 +18,8 @@ from ktn_jax.models.network import KTN, build_network, init_variables
 def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
     """Config, network, step and variables of a training run's newest checkpoint."""
     config = checkpoint.read_config(workdir)
-    network = build_network(config["model"])
+    # the checkpoint holds the graph: its file may be gone, and shapes need no values
+    network = build_network(config["model"] | {"graph": ""})
     shapes = jax.eval_shape(lambda: init_variables(network, 0, config["data"]["canvas"]))
     like = {"params": shapes["params"], "frozen": shapes.get("frozen", {})}
     step, variables = checkpoint.read_weights(workdir, like)

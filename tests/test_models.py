@@ -115,11 +115,9 @@ def torch_rows(weight):
 
 
 def test_transfer_equals_the_authors(reference):
-    graph = Graph(
-        keypoint=reference["sd/pred/kpt_crgk_matrix"],
-        part=reference["sd/pred/part_crgk_matrix"],
-        person=reference["sd/pred/bbox_crgk_matrix"],
-    )
+    names = {"keypoint": "kpt", "part": "part", "person": "bbox"}
+    graph = Graph(*(reference[f"sd/pred/{name}_crgk_matrix"] for name in names.values()))
+    frozen = {f"graph_{name}": getattr(graph, name) for name in names}
     layer = "sd/pred/parameter_transformer"
     params = {
         name: {
@@ -131,7 +129,8 @@ def test_transfer_equals_the_authors(reference):
     module = KnowledgeTransfer(graph, train_graph=False, own_kernel=False, width=512)
     keypoint = torch_rows(reference["sd/pred/k_lowres.weight"])
     part = torch_rows(reference["sd/pred/ann_index_lowres.weight"])
-    ours = module.apply({"params": params}, keypoint, part, reference["pred/bbox_params"])
+    variables = {"params": params, "frozen": frozen}
+    ours = module.apply(variables, keypoint, part, reference["pred/bbox_params"])
     theirs = torch_rows(reference["pred/surface_weight"])
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 

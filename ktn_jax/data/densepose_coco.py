@@ -89,7 +89,7 @@ class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, root: Path, json_path: Path, split: str
     ) -> Iterator[tuple[int, Record]]:
-        images, annotations = _read_json(json_path)
+        images, annotations = read_json(json_path)
         paths = _find_images(root, images)
         skipped, with_people = [], []
         counts = {"images": 0, "people": 0, "people_with_points": 0}
@@ -235,25 +235,10 @@ def find_jsons(root: Path) -> dict[str, Path]:
     return found
 
 
-def fingerprint(root: Path, jsons: dict[str, Path]) -> dict[str, Any]:
-    """What tells one state of the directory from another, without reading contents."""
-    state: dict[str, Any] = {}
-    for split, path in jsons.items():
-        state[split] = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-    for folder in filter(lambda folder: (root / folder).is_dir(), IMAGE_FOLDERS):
-        with os.scandir(root / folder) as entries:
-            stats = [
-                entry.stat()
-                for entry in entries
-                if entry.name.lower().endswith(IMAGE_SUFFIXES)
-            ]
-        newest = max((stat.st_mtime_ns for stat in stats), default=0)
-        state[folder] = [len(stats), sum(stat.st_size for stat in stats), newest]
-    return state
-
-
-def _read_json(path: Path) -> tuple[list[Record], dict[int, list[Record]]]:
+def read_json(path: Path) -> tuple[list[Record], dict[int, list[Record]]]:
     """The images of an annotation file, and the annotations by image id."""
+    if not path.is_file():
+        raise DataError(f"no file {path}; get {JSON_NAMES[0].format('*')}")
     try:
         document = json.loads(path.read_bytes())
         images = {image["id"]: image for image in document["images"]}
@@ -272,6 +257,23 @@ def _read_json(path: Path) -> tuple[list[Record], dict[int, list[Record]]]:
             f"{JSON_NAMES[0].format('*')} from the DensePose site"
         )
     return list(images.values()), annotations
+
+
+def fingerprint(root: Path, jsons: dict[str, Path]) -> dict[str, Any]:
+    """What tells one state of the directory from another, without reading contents."""
+    state: dict[str, Any] = {}
+    for split, path in jsons.items():
+        state[split] = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
+    for folder in filter(lambda folder: (root / folder).is_dir(), IMAGE_FOLDERS):
+        with os.scandir(root / folder) as entries:
+            stats = [
+                entry.stat()
+                for entry in entries
+                if entry.name.lower().endswith(IMAGE_SUFFIXES)
+            ]
+        newest = max((stat.st_mtime_ns for stat in stats), default=0)
+        state[folder] = [len(stats), sum(stat.st_size for stat in stats), newest]
+    return state
 
 
 def _find_images(root: Path, images: Sequence[Record]) -> list[Path]:

@@ -57,13 +57,14 @@ class ScaleConvs(nn.Module):
 
 
 class Head(nn.Module):
-    """Features -> Fields. Charts by knowledge transfer where a graph is given."""
+    """Features -> Fields. Charts by knowledge transfer where there are sources."""
 
     width: int  # C of F
     depth: int  # n convolutions after the shared dilations
     kernel: int  # 1 or 3, of the classifiers
     tag: int  # T
-    graph: Graph | None  # None: charts have their own kernel
+    sources: tuple[str, ...]  # of transfer.SOURCES; (): charts have their own kernel
+    graph: Graph  # what A starts from; read at initialisation alone
     train_graph: bool
     own_kernel: bool
     dtype: Any = jnp.float32
@@ -122,13 +123,14 @@ class Head(nn.Module):
 
     def _charts(self, keypoint: Array, part: Array, person: Array) -> Array:
         """The chart kernel [k, k, C, 25]: generated, or a plain one."""
-        if self.graph is None:
+        if not self.sources:
             return self._kernel("chart", NUM_CHARTS)
         transfer = KnowledgeTransfer(
             self.graph,
             self.train_graph,
             self.own_kernel,
             width=self.width * self.kernel**2,
+            sources=self.sources,
             name="transfer",
         )
         rows = transfer(kernel_rows(keypoint), kernel_rows(part), kernel_rows(person))

@@ -1,18 +1,20 @@
 """The whole network: image -> backbone -> pyramid -> decoder -> head -> Fields."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ktn_jax.graph import Graph, build_graph
+from ktn_jax.errors import UserError
+from ktn_jax.graph import Graph, build_graph, empty_graph, read_graph, shipped_visual
 from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.fpn import FPN
 from ktn_jax.models.heads import Head
 from ktn_jax.models.small import SmallBackbone
-from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
+from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.structs import Fields
 
 Array = jax.Array
@@ -20,6 +22,7 @@ Array = jax.Array
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of ImageNet
 PIXEL_STD = (58.395, 57.12, 57.375)
 CANVAS_MULTIPLE = 32  # the coarsest stride
+COLLECTIONS = ("params", "frozen")  # of a network's variables
 
 
 class KTN(nn.Module):
@@ -33,8 +36,11 @@ class KTN(nn.Module):
     tag: int  # dimensions of the free instance tag
     mid: bool  # multi-instance decoder, else the plain sum of levels
     ktm: bool  # charts by knowledge transfer, else a kernel of their own
+    ktm_sources: tuple[str, ...]  # of transfer.SOURCES: whose kernels make the charts'
+    graph: str  # npz of the body graph; "": built from the switches
     graph_rules: bool  # relation R of the body graph
     graph_words: bool  # relation G
+    graph_visual: bool  # relation V, as counted on rendered people
     graph_split_pairs: bool  # words that tell front from back
     train_graph: bool  # whether A is trained
     own_kernel: bool  # residual chart kernel beside the generated one
@@ -55,7 +61,8 @@ class KTN(nn.Module):
             self.head_depth,
             self.head_kernel,
             self.tag,
-            self.graph() if self.ktm else None,
+            self.ktm_sources if self.ktm else (),
+            self.body_graph() if self.ktm and self.is_initializing() else empty_graph(),
             self.train_graph,
             self.own_kernel,
             dtype=dtype,
@@ -63,35 +70,53 @@ class KTN(nn.Module):
         )
         return head(x)
 
-    def graph(self) -> Graph:
-        """The body graph that the fields name."""
+    def body_graph(self) -> Graph:
+        """What A starts from, by the fields. Later it lies among the variables."""
+        if self.graph:
+            return read_graph(Path(self.graph))
         return build_graph(
             rules=self.graph_rules,
             words=self.graph_words,
             split_pairs=self.graph_split_pairs,
+            visual=shipped_visual() if self.graph_visual else None,
         )
 
 
 def build_network(model: Mapping[str, Any]) -> KTN:
     """The network of config.model. An unknown field is a TypeError."""
     fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in model.items()}
-    return KTN(**fields)
+    network = KTN(**fields)
+    if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
+        raise UserError(
+            f"model.ktm_sources={network.ktm_sources} must be a tuple of some of "
+            f"{SOURCES}; charts get a kernel of their own by --config.model.ktm=False"
+        )
+    return network
 
 
 def fold(network: KTN, variables: Mapping[str, Any]) -> tuple[KTN, dict[str, Any]]:
-    """The same function with a plain chart kernel: for inference the KTM costs nothing."""
+    """The same function with a plain chart kernel: for inference the KTM costs nothing.
+
+    Needs no graph: A is in the variables, among the parameters or the frozen ones.
+    """
     if not network.ktm:
         return network, dict(variables)
-    params = dict(variables["params"])
-    head = dict(params["head"])
+    head, frozen = (dict(variables.get(c, {}).get("head", {})) for c in COLLECTIONS)
     rows = [kernel_rows(head[f"{name}_kernel"]) for name in ("keypoint", "part", "person")]
     transfer = KnowledgeTransfer(
-        network.graph(), network.train_graph, network.own_kernel, width=rows[0].shape[1]
+        empty_graph(),
+        network.train_graph,
+        network.own_kernel,
+        width=rows[0].shape[1],
+        sources=network.ktm_sources,
     )
-    made = transfer.apply({"params": head.pop("transfer")}, *rows)
-    head["chart_kernel"] = rows_kernel(made, network.head_kernel)
-    params["head"] = head
-    return network.clone(ktm=False), {**variables, "params": params}
+    weights = {"params": head.pop("transfer"), "frozen": frozen.pop("transfer", {})}
+    head["chart_kernel"] = rows_kernel(transfer.apply(weights, *rows), network.head_kernel)
+    folded = {
+        name: {**variables.get(name, {}), "head": part}
+        for name, part in zip(COLLECTIONS, (head, frozen), strict=True)
+    }
+    return network.clone(ktm=False), {**variables, **folded}
 
 
 def init_variables(network: KTN, seed: int, canvas: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from ktn_jax.anatomy import NUM_CHARTS
@@ -18,6 +17,7 @@ from ktn_jax.graph import Graph
 Array = jax.Array
 
 LEAK = 0.02  # slope of the LeakyReLU between the two layers
+SOURCES = ("keypoint", "person", "part")  # in the order of the authors' rows
 
 
 def kernel_rows(kernel: Array) -> Array:
@@ -33,10 +33,11 @@ def rows_kernel(rows: Array, size: int) -> Array:
 class KnowledgeTransfer(nn.Module):
     """W_I = L2(LeakyReLU(L1(concat(A_k W_k, A_p stopgrad(W_p), A_s W_s))))."""
 
-    graph: Graph
-    train_graph: bool  # whether A is a parameter or stays as built
+    graph: Graph  # what A starts from; later it is read from the variables
+    train_graph: bool  # whether A is a parameter, or kept in the collection "frozen"
     own_kernel: bool  # adds gamma * W_own, gamma from 0; not in the paper
     width: int  # length of a generated row
+    sources: tuple[str, ...] = SOURCES  # the paper's; in any order
 
     @nn.compact
     def __call__(self, keypoint: Array, part: Array, person: Array) -> Array:
@@ -45,10 +46,9 @@ class KnowledgeTransfer(nn.Module):
         Depends on parameters alone: evaluate once and keep the result for inference.
         """
         person = jax.lax.stop_gradient(person)
+        kernels = {"keypoint": keypoint, "part": part, "person": person}
         mixed = [
-            self._matrix("keypoint") @ keypoint,
-            self._matrix("person") @ person,
-            self._matrix("part") @ part,
+            self._matrix(name) @ kernels[name] for name in SOURCES if name in self.sources
         ]
         hidden = nn.Dense(self.width, kernel_init=nn.initializers.he_normal(), name="l1")(
             jnp.concatenate(mixed, axis=1)
@@ -64,7 +64,11 @@ class KnowledgeTransfer(nn.Module):
         return rows
 
     def _matrix(self, name: str) -> Array:
-        value: Any = np.asarray(getattr(self.graph, name), np.float32)
-        if not self.train_graph:
-            return jnp.asarray(value)
-        return self.param(f"graph_{name}", lambda _: jnp.asarray(value))
+        """A of one source. Either way a checkpoint holds it, and no file is read again."""
+
+        def start(*_: Any) -> Array:
+            return jnp.asarray(getattr(self.graph, name), jnp.float32)
+
+        if self.train_graph:
+            return self.param(f"graph_{name}", start)
+        return self.variable("frozen", f"graph_{name}", start).value
