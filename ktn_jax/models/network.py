@@ -10,17 +10,14 @@ from flax import linen as nn
 
 from ktn_jax.errors import UserError
 from ktn_jax.graph import Graph, build_graph, empty_graph, read_graph, shipped_visual
+from ktn_jax.models.backbone import build_backbone, build_pyramid, normalise
 from ktn_jax.models.decoder import MID, PlainDecoder
-from ktn_jax.models.fpn import FPN
 from ktn_jax.models.heads import Head
-from ktn_jax.models.small import SmallBackbone
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.structs import Fields
 
 Array = jax.Array
 
-PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of ImageNet
-PIXEL_STD = (58.395, 57.12, 57.375)
 CANVAS_MULTIPLE = 32  # the coarsest stride
 COLLECTIONS = ("params", "frozen")  # of a network's variables
 
@@ -28,8 +25,12 @@ COLLECTIONS = ("params", "frozen")  # of a network's variables
 class KTN(nn.Module):
     """Bottom-up KTN. Every size and switch is a field of config.model."""
 
-    widths: tuple[int, ...]  # channels of C2..C5
-    depths: tuple[int, ...]  # residual blocks of C2..C5
+    backbone: str  # one of backbone.BACKBONES
+    norm: str  # of the backbone: group, or frozen with pretrained weights
+    pixels: str  # one of backbone.PIXELS, or "" for the backbone's own
+    stride_in_1x1: bool  # where a ResNet's blocks stride
+    widths: tuple[int, ...]  # channels of C2..C5 of backbone "small"
+    depths: tuple[int, ...]  # its residual blocks of C2..C5
     width: int  # channels of pyramid, decoder and head
     head_depth: int  # convolutions of the head
     head_kernel: int  # 1 or 3
@@ -44,18 +45,18 @@ class KTN(nn.Module):
     graph_split_pairs: bool  # words that tell front from back
     train_graph: bool  # whether A is trained
     own_kernel: bool  # residual chart kernel beside the generated one
+    remat: bool  # activations of blocks are computed anew in the backward pass
     dtype: str  # of activations: float32 or bfloat16; parameters stay float32
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
         """image: [B, H, W, 3] RGB in 0..255, H and W divisible by 32."""
         dtype = jnp.dtype(self.dtype)
-        mean, std = jnp.array(PIXEL_MEAN), jnp.array(PIXEL_STD)
-        x = ((image.astype(jnp.float32) - mean) / std).astype(dtype)
-        levels = SmallBackbone(self.widths, self.depths, dtype=dtype, name="backbone")(x)
-        pyramid = FPN(self.width, dtype=dtype, name="fpn")(levels)
+        x = normalise(image, self.pixels, self.backbone).astype(dtype)
+        levels = backbone_of(self)(x)
+        pyramid = build_pyramid(self.backbone, self.width, dtype=dtype)(levels)
         decode = MID if self.mid else PlainDecoder
-        x = decode(self.width, dtype=dtype, name="decoder")(pyramid)
+        x = decode(self.width, self.remat, dtype=dtype, name="decoder")(pyramid)
         head = Head(
             self.width,
             self.head_depth,
@@ -65,6 +66,7 @@ class KTN(nn.Module):
             self.body_graph() if self.ktm and self.is_initializing() else empty_graph(),
             self.train_graph,
             self.own_kernel,
+            remat=self.remat,
             dtype=dtype,
             name="head",
         )
@@ -80,6 +82,19 @@ class KTN(nn.Module):
             split_pairs=self.graph_split_pairs,
             visual=shipped_visual() if self.graph_visual else None,
         )
+
+
+def backbone_of(network: KTN) -> nn.Module:
+    """The network's backbone, alone: normalised image -> maps at strides 4 to 32."""
+    return build_backbone(
+        network.backbone,
+        norm=network.norm,
+        widths=network.widths,
+        depths=network.depths,
+        stride_in_1x1=network.stride_in_1x1,
+        remat=network.remat,
+        dtype=jnp.dtype(network.dtype),
+    )
 
 
 def build_network(model: Mapping[str, Any]) -> KTN:
