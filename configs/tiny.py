@@ -23,11 +23,11 @@ def get_config() -> ConfigDict:
         tag=4,
     )
     config.codec.update(max_people=6, max_points=512, max_instances=16, mask_threshold=0.35)
-    config.data.update(canvas=128, eval_canvas=192, batch_size=4, eval_batch_size=4)
+    config.data.update(canvas=128, eval_canvas=192, batch_size=8, eval_batch_size=4)
     config.data.update(threads=2, cache=1000, flip_test=True)
     config.augment.update(scale_min=0.9, scale_max=1.6)
     config.optim.update(
-        name="muon", lr=6e-3, weight_decay=0.02, schedule="cosine", warmup_steps=100
+        name="muon", lr=8e-3, weight_decay=0.02, schedule="cosine", warmup_steps=100
     )
-    config.train.update(steps=3600, log_steps=20, save_steps=900, ema=0.995)
+    config.train.update(steps=2600, log_steps=20, save_steps=650, ema=0.995)
     return config

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from ktn_jax.models import layers
 
@@ -31,11 +32,8 @@ def assert_same(ours, plain, *arguments):
     """Equal values and equal gradients in every argument."""
     np.testing.assert_allclose(ours(*arguments), plain(*arguments), atol=1e-5)
     places = tuple(range(len(arguments)))
-    for a, b in zip(
-        jax.grad(weighted(ours), places)(*arguments),
-        jax.grad(weighted(plain), places)(*arguments),
-        strict=True,
-    ):
+    gradients = [jax.grad(weighted(f), places)(*arguments) for f in (ours, plain)]
+    for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
@@ -119,3 +117,18 @@ def test_a_frozen_norm_scales_and_shifts_and_has_no_parameter():
     assert set(variables) == {"frozen"}
     frozen = {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([1.0, -1.0])}
     np.testing.assert_allclose(norm.apply({"frozen": frozen}, jnp.ones((1, 2))), [[3, 2]])
+
+
+@pytest.mark.parametrize("groups", [1, 3, 12])
+def test_group_norm_is_flax_s_own(groups):
+    x = 0.3 + image((2, *SIZE, 12))
+    plain = nn.GroupNorm(groups, epsilon=layers.NORM_EPSILON)
+    weights = {"params": {"scale": 1 + image((12,)), "bias": image((12,), 1)}}
+    fresh = layers.GroupNorm(groups).init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, weights)
+    assert_same(
+        lambda x, w: layers.GroupNorm(groups).apply(w, x),
+        lambda x, w: plain.apply(w, x),
+        x,
+        weights,
+    )
