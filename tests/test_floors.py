@@ -8,11 +8,11 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "runs"},
-    {"records", "structs", "maps", "graph", "body"},
-    {"embedding"},
+    {"records", "structs", "maps", "graph", "body", "pickles"},
+    {"embedding", "weights"},
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
-        "data.annotations", "data.densepose_coco", "data.transforms",
+        "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
         "data.backgrounds", "data.looks",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",
@@ -21,7 +21,7 @@ FLOORS = [
         "evaluation.table",
         "pictures",
     },
-    {"data.pipeline", "inference"},
+    {"data.pipeline", "inference", "initialise"},
     {"exports", "evaluation.evaluate", "training"},
     {"export", "predict"},
     {"demo"},
@@ -35,6 +35,7 @@ NUMPY_ONLY = (
     "evaluation.surface",
     "evaluation.table",
     "evaluation.two_d",
+    "weights",
 )
 
 
