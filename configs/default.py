@@ -16,8 +16,12 @@ def get_config() -> ConfigDict:
             "seed": 0,  # of parameters, batches and augmentation
             "parallel": "pmap",  # or "jit": the same step body as jit + NamedSharding
             "model": {
-                "widths": (64, 128, 256, 512),  # channels of C2..C5
-                "depths": (2, 2, 2, 2),  # residual blocks of C2..C5
+                "backbone": "small",  # or one of models/backbone.BACKBONES
+                "norm": "group",  # of the backbone; "frozen": pretrained norms, kept
+                "pixels": "",  # "": the backbone's own; or "imagenet", "msra", "lite"
+                "stride_in_1x1": False,  # a ResNet's stride: MSRA's place, not torch's
+                "widths": (64, 128, 256, 512),  # channels of C2..C5 of backbone "small"
+                "depths": (2, 2, 2, 2),  # its residual blocks of C2..C5
                 "width": 256,  # channels of pyramid, decoder and head
                 "head_depth": 4,  # convolutions of the head
                 "head_kernel": 3,  # 1 or 3, of the classifiers
@@ -29,6 +33,7 @@ def get_config() -> ConfigDict:
                 "graph_split_pairs": True,  # tell front from back; False: paper's form
                 "train_graph": True,  # whether the graph is trained
                 "own_kernel": False,  # residual chart kernel; not in the paper
+                "remat": False,  # less memory: blocks are computed again going backward
                 "dtype": "float32",  # of activations; parameters stay float32
             },
             "codec": {

@@ -17,6 +17,7 @@ from ktn_jax.models.layers import (
     conv1x1,
     conv3x3,
     pixel_shuffle,
+    recomputed,
     space_to_depth,
     upsample_nearest,
 )
@@ -30,6 +31,7 @@ class MID(nn.Module):
     """The authors' second form: bottom-up aggregation, up-sampling, four branches."""
 
     width: int
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -37,12 +39,11 @@ class MID(nn.Module):
         """pyramid: P2..P5, each [B, h, w, width]. Returns [B, H/4, W/4, width]."""
         levels = self._aggregate(pyramid)
         merged = sum(self._raise(x, level) for level, x in enumerate(levels, 2))
-        one = ConvNormRelu(self.width, kernel=1, dtype=self.dtype, name="branch0")
+        block = recomputed(ConvNormRelu, self.remat)
+        one = block(self.width, kernel=1, dtype=self.dtype, name="branch0")
         branches = [one(merged)]
         for i, dilation in enumerate(DILATIONS, 1):
-            wide = ConvNormRelu(
-                self.width, dilation=dilation, dtype=self.dtype, name=f"branch{i}"
-            )
+            wide = block(self.width, dilation=dilation, dtype=self.dtype, name=f"branch{i}")
             branches.append(wide(merged))
         project = conv1x1(self.width, bias=True, dtype=self.dtype, name="project")
         return project(jnp.concatenate(branches, axis=-1))
@@ -77,10 +78,12 @@ class PlainDecoder(nn.Module):
     """What MID is compared with: the pyramid's levels up-sampled and summed."""
 
     width: int
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, pyramid: Sequence[Array]) -> Array:
         """pyramid: P2..P5, each [B, h, w, width]. Returns [B, H/4, W/4, width]."""
         merged = sum(upsample_nearest(x, 2**i) for i, x in enumerate(pyramid))
-        return ConvNormRelu(self.width, dtype=self.dtype, name="smooth")(merged)
+        block = recomputed(ConvNormRelu, self.remat)
+        return block(self.width, dtype=self.dtype, name="smooth")(merged)

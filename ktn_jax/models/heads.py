@@ -14,7 +14,13 @@ from flax import linen as nn
 from ktn_jax import embedding
 from ktn_jax.anatomy import NUM_CHARTS, NUM_KEYPOINTS, NUM_PARTS
 from ktn_jax.graph import Graph
-from ktn_jax.models.layers import ConvNormRelu, conv1x1, group_norm, he_fan_out
+from ktn_jax.models.layers import (
+    ConvNormRelu,
+    conv1x1,
+    group_norm,
+    he_fan_out,
+    recomputed,
+)
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.structs import Fields
 
@@ -66,14 +72,16 @@ class Head(nn.Module):
     graph: Graph | None  # None: charts have their own kernel
     train_graph: bool
     own_kernel: bool
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Fields:
         """x: [B, h, w, *] at stride 4."""
-        x = ScaleConvs(self.width, dtype=self.dtype, name="scales")(x)
+        scales, block = (recomputed(m, self.remat) for m in (ScaleConvs, ConvNormRelu))
+        x = scales(self.width, dtype=self.dtype, name="scales")(x)
         for i in range(self.depth):
-            x = ConvNormRelu(self.width, dtype=self.dtype, name=f"block{i}")(x)
+            x = block(self.width, dtype=self.dtype, name=f"block{i}")(x)
         person_kernel = self._kernel("person", PERSON_ROWS)
         person = self._classify(x, person_kernel, self._bias("person", PERSON_ROWS, 0.0))
         mask, center, quality, *offset, bandwidth = jnp.moveaxis(person, -1, 0)
@@ -144,4 +152,5 @@ class Head(nn.Module):
             conv1x1(self.width, bias=True, dtype=self.dtype, name="place_code")(code)
         )
         mixed = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
-        return ConvNormRelu(self.width, dtype=self.dtype, name="surface")(x + mixed)
+        block = recomputed(ConvNormRelu, self.remat)
+        return block(self.width, dtype=self.dtype, name="surface")(x + mixed)

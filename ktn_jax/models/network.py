@@ -8,25 +8,26 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ktn_jax.graph import Graph, build_graph
+from ktn_jax.models.backbone import build_backbone, build_pyramid, normalise
 from ktn_jax.models.decoder import MID, PlainDecoder
-from ktn_jax.models.fpn import FPN
 from ktn_jax.models.heads import Head
-from ktn_jax.models.small import SmallBackbone
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.structs import Fields
 
 Array = jax.Array
 
-PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of ImageNet
-PIXEL_STD = (58.395, 57.12, 57.375)
 CANVAS_MULTIPLE = 32  # the coarsest stride
 
 
 class KTN(nn.Module):
     """Bottom-up KTN. Every size and switch is a field of config.model."""
 
-    widths: tuple[int, ...]  # channels of C2..C5
-    depths: tuple[int, ...]  # residual blocks of C2..C5
+    backbone: str  # one of backbone.BACKBONES
+    norm: str  # of the backbone: group, or frozen with pretrained weights
+    pixels: str  # one of backbone.PIXELS, or "" for the backbone's own
+    stride_in_1x1: bool  # where a ResNet's blocks stride
+    widths: tuple[int, ...]  # channels of C2..C5 of backbone "small"
+    depths: tuple[int, ...]  # its residual blocks of C2..C5
     width: int  # channels of pyramid, decoder and head
     head_depth: int  # convolutions of the head
     head_kernel: int  # 1 or 3
@@ -38,18 +39,26 @@ class KTN(nn.Module):
     graph_split_pairs: bool  # words that tell front from back
     train_graph: bool  # whether A is trained
     own_kernel: bool  # residual chart kernel beside the generated one
+    remat: bool  # activations of blocks are computed anew in the backward pass
     dtype: str  # of activations: float32 or bfloat16; parameters stay float32
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
         """image: [B, H, W, 3] RGB in 0..255, H and W divisible by 32."""
         dtype = jnp.dtype(self.dtype)
-        mean, std = jnp.array(PIXEL_MEAN), jnp.array(PIXEL_STD)
-        x = ((image.astype(jnp.float32) - mean) / std).astype(dtype)
-        levels = SmallBackbone(self.widths, self.depths, dtype=dtype, name="backbone")(x)
-        pyramid = FPN(self.width, dtype=dtype, name="fpn")(levels)
+        x = normalise(image, self.pixels, self.backbone).astype(dtype)
+        backbone = build_backbone(
+            self.backbone,
+            norm=self.norm,
+            widths=self.widths,
+            depths=self.depths,
+            stride_in_1x1=self.stride_in_1x1,
+            remat=self.remat,
+            dtype=dtype,
+        )
+        pyramid = build_pyramid(self.backbone, self.width, dtype=dtype)(backbone(x))
         decode = MID if self.mid else PlainDecoder
-        x = decode(self.width, dtype=dtype, name="decoder")(pyramid)
+        x = decode(self.width, self.remat, dtype=dtype, name="decoder")(pyramid)
         head = Head(
             self.width,
             self.head_depth,
@@ -58,6 +67,7 @@ class KTN(nn.Module):
             self.graph() if self.ktm else None,
             self.train_graph,
             self.own_kernel,
+            remat=self.remat,
             dtype=dtype,
             name="head",
         )

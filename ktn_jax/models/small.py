@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ktn_jax.models.layers import ConvNormRelu, conv1x1, conv3x3, group_norm
+from ktn_jax.models.layers import (
+    ConvNormRelu,
+    conv1x1,
+    conv3x3,
+    group_norm,
+    recomputed,
+)
 
 Array = jax.Array
 
@@ -36,6 +42,7 @@ class SmallBackbone(nn.Module):
 
     widths: tuple[int, ...]  # channels of C2..C5
     depths: tuple[int, ...]  # residual blocks of C2..C5
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -44,6 +51,7 @@ class SmallBackbone(nn.Module):
         first = self.widths[0]
         x = ConvNormRelu(first // 2, strides=2, dtype=self.dtype, name="stem1")(x)
         x = ConvNormRelu(first, strides=2, dtype=self.dtype, name="stem2")(x)
+        residual = recomputed(Residual, self.remat)
         levels = []
         for level, (width, depth) in enumerate(
             zip(self.widths, self.depths, strict=True), 2
@@ -51,6 +59,6 @@ class SmallBackbone(nn.Module):
             for block in range(depth):
                 strides = 2 if block == 0 and level > 2 else 1
                 name = f"stage{level}_{block}"
-                x = Residual(width, strides, dtype=self.dtype, name=name)(x)
+                x = residual(width, strides, dtype=self.dtype, name=name)(x)
             levels.append(x)
         return tuple(levels)

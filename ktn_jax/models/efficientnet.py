@@ -1,0 +1,122 @@
+"""EfficientNet-Lite0 (Tan & Le 2019; Liu 2020) -> C2..C5, for small machines.
+
+No squeeze-excite, ReLU6, TensorFlow's SAME padding. Names are those of the torch port of
+the published weights, "." as "_" and without leading "_".
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ktn_jax.models.layers import (
+    Depthwise,
+    FrozenNorm,
+    backbone_norm,
+    conv,
+    conv1x1,
+    recomputed,
+)
+
+Array = jax.Array
+
+STEM = 32  # channels after the first convolution
+HEAD = 1280  # channels before the classifier
+NORM_EPSILON = 1e-3  # of the published BatchNorms
+
+
+class Stage(NamedTuple):
+    """A run of inverted bottlenecks; the stride is the first one's."""
+
+    repeats: int
+    size: int  # of the depthwise kernel
+    strides: int
+    expansion: int
+    width: int  # of the output
+    level: int | None  # of the pyramid that its output is, as in C2
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16, None),
+    Stage(2, 3, 2, 6, 24, 2),
+    Stage(2, 5, 2, 6, 40, 3),
+    Stage(3, 3, 2, 6, 80, None),
+    Stage(3, 5, 1, 6, 112, 4),
+    Stage(4, 5, 2, 6, 192, None),
+    Stage(1, 3, 1, 6, 320, 5),
+)
+
+
+class InvertedBottleneck(nn.Module):
+    """1x1 expansion, depthwise, 1x1 projection; a shortcut where the shape stays."""
+
+    size: int
+    strides: int
+    expansion: int
+    width: int
+    norm: str
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        inner = self.expansion * x.shape[-1]
+        y = x
+        if self.expansion > 1:
+            y = conv1x1(inner, dtype=self.dtype, name="expand_conv")(y)
+            y = nn.relu6(self._norm(y, "bn0"))
+        y = Depthwise(self.size, self.strides, dtype=self.dtype, name="depthwise_conv")(y)
+        y = nn.relu6(self._norm(y, "bn1"))
+        y = conv1x1(self.width, dtype=self.dtype, name="project_conv")(y)
+        y = self._norm(y, "bn2")
+        return x + y if x.shape == y.shape else y
+
+    def _norm(self, x: Array, name: str) -> Array:
+        return backbone_norm(self.norm, x.shape[-1], dtype=self.dtype, name=name)(x)
+
+
+class EfficientNetLite(nn.Module):
+    """Image -> C2..C5 at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels."""
+
+    norm: str  # one of layers.NORMS
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, ...]:
+        """x: [B, H, W, 3], (RGB - 127) / 128, H and W divisible by 32."""
+        x = conv(STEM, 3, strides=2, padding="SAME", dtype=self.dtype, name="conv_stem")(x)
+        x = nn.relu6(backbone_norm(self.norm, STEM, dtype=self.dtype, name="bn0")(x))
+        block = recomputed(InvertedBottleneck, self.remat)
+        levels, number = [], 0
+        for stage in STAGES:
+            for repeat in range(stage.repeats):
+                x = block(
+                    stage.size,
+                    stage.strides if repeat == 0 else 1,
+                    stage.expansion,
+                    stage.width,
+                    self.norm,
+                    dtype=self.dtype,
+                    name=f"blocks_{number}",
+                )(x)
+                number += 1
+            if stage.level:
+                levels.append(x)
+        return tuple(levels)
+
+
+class LiteClassifier(nn.Module):
+    """C5 -> ImageNet logits: what shows that published weights were read rightly.
+
+    No part of the backbone; nothing but a check needs it.
+    """
+
+    classes: int = 1000
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: [B, h, w, 320]. Returns [B, classes]."""
+        x = conv1x1(HEAD, name="conv_head")(x)
+        x = nn.relu6(FrozenNorm(name="bn1")(x)).mean((1, 2))
+        return nn.Dense(self.classes, name="fc")(x)
