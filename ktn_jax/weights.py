@@ -139,7 +139,8 @@ def _read_pickles(blob: bytes) -> State:
         return _arrays(document, lambda storage: b"")
     if pickles.load(stream)[0] != LEGACY_PROTOCOL:
         raise Refused("an unknown version of torch's older form")
-    if pickles.load(stream)[0].get("little_endian") is not True:
+    system, _ = pickles.load(stream)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise Refused("numbers in byte order 'big'")
     document, storages = pickles.load(stream)
     raw: dict[Storage, bytes] = {}
