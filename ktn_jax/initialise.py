@@ -6,7 +6,7 @@ config.init.skip. The seed's own values are only left where no source is for the
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -156,23 +156,27 @@ def _difference(
 ) -> UserError:
     """What is missing there, what has no place here, what has another shape."""
     shapes = {
-        f"{name} {list(given[name])} there, {list(wanted[name])} here": ()
+        f"{name} {list(given[name])} there, {list(wanted[name])} here"
         for name in wanted.keys() & given.keys()
         if wanted[name] != given[name]
     }
+    kinds = {
+        "are not in it": wanted.keys() - given.keys(),
+        "of it have no place here": given.keys() - wanted.keys(),
+        "differ in shape": shapes,
+    }
+    lists = [f"{_list(names)} {kind}" for kind, names in kinds.items() if names]
     return UserError(
-        f"{source} does not fit this network: {_list(wanted.keys() - given.keys())} are "
-        f"not in it, {_list(given.keys() - wanted.keys())} of it have no place here, "
-        f"{_list(shapes)} differ in shape; use the config.model it was made with, or name "
-        "what may differ in --config.init.skip"
+        f"{source} does not fit this network: {', '.join(lists)}; use the config.model it "
+        "was made with, or name what may differ in --config.init.skip"
     )
 
 
-def _list(names: Any) -> str:
+def _list(names: Set[str]) -> str:
     """How many names, and the first of them."""
     first = ", ".join(_bare(name) for name in sorted(names)[:SHOWN])
     more = ", ..." if len(names) > SHOWN else ""
-    return f"{len(names)} ({first}{more})" if names else "0"
+    return f"{len(names)} ({first}{more})"
 
 
 def _flat(variables: Mapping[str, Any]) -> Flat:
