@@ -267,6 +267,32 @@ def test_pickles_by_hand_are_refused(tmp_path, content, what):
     refused(path, what)
 
 
+def test_numpy_arrays_that_are_larger_than_their_bytes_are_refused(tmp_path):
+    path = tmp_path / "w.pkl"
+    content = pickle.dumps({"w": np.arange(6.0)}, 4)
+    assert content.count(b"K\x06\x85") == 1  # the shape (6,)
+    path.write_bytes(content.replace(b"K\x06\x85", b"K\x07\x85"))
+    refused(path, r"refused 48 bytes for an array of \[7\] float64")
+
+
+def test_objects_in_an_npz_are_not_made(tmp_path):
+    mark = tmp_path / "ran"
+    path = tmp_path / "w.npz"
+    np.savez(path, w=np.array([Call(os.system, f"touch {mark}")], object))
+    with np.load(path, allow_pickle=True) as file:
+        file["w"]  # a real attack, if one lets it
+    assert mark.exists()
+    mark.unlink()
+    refused(path, "cannot be read .*allow_pickle=False")
+    assert not mark.exists()
+
+
+def test_storages_of_torch_outside_of_torch_s_files_are_refused(tmp_path):
+    path = tmp_path / "w.pkl"
+    path.write_bytes(tensor())
+    refused(path, "torch's storages in a file that is not torch's")
+
+
 def test_containers_without_end_end_quickly(tmp_path):
     """A pair of the same pair, sixty times over; a dictionary that holds itself."""
     path = tmp_path / "w.pkl"
