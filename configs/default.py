@@ -49,9 +49,15 @@ def get_config() -> ConfigDict:
                 "max_overlap": 0.5,  # mask IoU above which the weaker instance is dropped
                 "box_quantile": 0.002,  # share of pixels beyond each side of a box
             },
+            "init": {  # where a run starts; `python train.py` resumes before all of it
+                "checkpoint": "",  # a run's folder, or a detectron2 file: backbone, FPN
+                "backbone": "",  # ImageNet weights: a file, or efficientnet-lite0
+                "skip": (),  # regular expressions of names that stay fresh, or unused
+            },
             "data": {
                 "root": "",  # COCO directory: train2014/ val2014/ annotations/
-                "train_split": "train",
+                "labels": "densepose",  # or "person_keypoints": whose json files
+                "train_split": "train",  # or several, joined by "+"
                 "eval_split": "minival",
                 "symmetry": "",  # UV_symmetry_transforms.mat for real data; "": our body's
                 "canvas": 512,  # training canvas, pixels, divisible by 32

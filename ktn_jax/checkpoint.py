@@ -16,8 +16,10 @@ from ktn_jax.structs import TrainState
 WEIGHTS = ("params", "frozen", "ema")
 PROGRESS = ("step", "opt_state")
 
+Run = ocp.CheckpointManager  # of a run's folder
 
-def open_run(workdir: str | Path, *, keep: int | None = None) -> ocp.CheckpointManager:
+
+def open_run(workdir: str | Path, *, keep: int | None = None) -> Run:
     """The checkpoint manager of a run's folder; half-written checkpoints are removed."""
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     folder = Path(workdir).absolute() / "checkpoints"
@@ -26,10 +28,10 @@ def open_run(workdir: str | Path, *, keep: int | None = None) -> ocp.CheckpointM
         "progress": ocp.StandardCheckpointHandler(),
         "config": ocp.JsonCheckpointHandler(),
     }
-    return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+    return Run(folder, options=options, item_handlers=handlers)
 
 
-def save(run: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]) -> None:
+def save(run: Run, state: TrainState, config: dict[str, Any]) -> None:
     """Begin writing a checkpoint of state.step; atomic, in the background."""
     weights = {name: getattr(state, name) for name in WEIGHTS}
     progress = {name: getattr(state, name) for name in PROGRESS}
@@ -41,7 +43,7 @@ def save(run: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]) 
     run.save(int(state.step), args=items)
 
 
-def restore(run: ocp.CheckpointManager, like: TrainState) -> TrainState:
+def restore(run: Run, like: TrainState) -> TrainState:
     """The newest checkpoint, laid out like a state of the same architecture."""
     step = run.latest_step()
     weights = {name: getattr(like, name) for name in WEIGHTS}
@@ -64,29 +66,29 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
         return dict(run.restore(run.latest_step(), args=args)["config"])
 
 
-def read_weights(workdir: str | Path, like: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def read_weights(
+    workdir: str | Path, like: dict[str, Any] | None = None
+) -> tuple[int, dict[str, Any]]:
     """Step and variables {"params", "frozen"} of the newest checkpoint, averaged if any.
 
-    like: shapes of the network's variables, {"params": ..., "frozen": ...}.
+    like: shapes of the network's variables, {"params": ..., "frozen": ...}, which the
+    checkpoint's must equal; None takes them as they are.
     """
     with _existing(workdir) as run:
         step = run.latest_step()
-        stored = run.item_metadata(step)["weights"]
-        averaged = bool(jax.tree.leaves(dict(stored)["ema"]))
-        params = like["params"]
-        wanted = {
-            "params": params,
-            "frozen": like["frozen"],
-            "ema": params if averaged else {},
-        }
-        _check_same(run, step, wanted)
+        wanted = stored = _structs(run.item_metadata(step)["weights"])
+        averaged = bool(jax.tree.leaves(stored["ema"]))
+        if like is not None:
+            params = like["params"]
+            wanted = {**like, "ema": params if averaged else {}}
+            _check_same(run, step, wanted)
         args = ocp.args.Composite(weights=ocp.args.StandardRestore(wanted))
         weights = run.restore(step, args=args)["weights"]
     best = weights["ema"] if averaged else weights["params"]
     return step, {"params": best, "frozen": weights["frozen"]}
 
 
-def _existing(workdir: str | Path) -> ocp.CheckpointManager:
+def _existing(workdir: str | Path) -> Run:
     folder = Path(workdir) / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"no checkpoint in {workdir}; give the --workdir of a training run")
@@ -96,7 +98,7 @@ def _existing(workdir: str | Path) -> ocp.CheckpointManager:
     return run
 
 
-def _check_same(run: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> None:
+def _check_same(run: Run, step: int, wanted: dict[str, Any]) -> None:
     """Raise with both differences where stored weights are another architecture's."""
     stored = _shapes(run.item_metadata(step)["weights"])
     expected = _shapes(wanted)
@@ -111,6 +113,11 @@ def _check_same(run: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -
         f"(first {_first(only_expected)}); use the config it was trained with, "
         "or a new --workdir"
     )
+
+
+def _structs(tree: Any) -> Any:
+    """Shapes and types of stored metadata, without the devices they were stored from."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(tree))
 
 
 def _first(rows: list[tuple[str, tuple]]) -> str:

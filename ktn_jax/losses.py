@@ -172,6 +172,7 @@ TERMS: dict[str, Callable[[Fields, Targets], Mean]] = {
         center, instance, offset, bandwidth, tag, quality,
     )
 }  # fmt: skip
+SURFACE_TERMS = ("chart", "uv", "parts")  # those that only DensePose's annotations teach
 
 
 def all_terms(fields: Fields, targets: Targets) -> dict[str, Mean]:

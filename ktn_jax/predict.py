@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ktn_jax import exports, files, inference, pictures
-from ktn_jax.data.densepose_coco import decode_image
+from ktn_jax.data.images import decode_image
 from ktn_jax.data.transforms import letterbox_example
 from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
 from ktn_jax.evaluation.evaluate import result_entry

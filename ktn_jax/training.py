@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from ktn_jax import checkpoint, losses, optim, parallel
+from ktn_jax import checkpoint, initialise, losses, optim, parallel
 from ktn_jax.codec import Codec
 from ktn_jax.data import densepose_coco, pipeline, transforms
 from ktn_jax.log import RunLog
@@ -67,11 +67,36 @@ def _running_average(state: TrainState, params: Any, ema: float) -> Any:
     return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
 
 
-def build_state(
-    config: ConfigDict, network: KTN, tx: optax.GradientTransformation
+def first_state(
+    config: ConfigDict,
+    network: KTN,
+    tx: optax.GradientTransformation,
+    run: checkpoint.Run,
 ) -> TrainState:
-    """A fresh state from config.seed."""
+    """The state to go on from, on the devices: the first of these that there is.
+
+    1. resume: the run's newest checkpoint, with step and optimiser.
+    2. config.init.checkpoint: another run's parameters (averaged, if it averages), or
+       backbone and FPN of a detectron2 model. Step 0, a fresh optimiser, and so too:
+    3. config.init.backbone: ImageNet weights of the backbone.
+    4. scratch: config.seed.
+    """
+    resumes = run.latest_step() is not None
+    init = None if resumes else config.init
+    state = parallel.put_state(build_state(config, network, tx, init), config.parallel)
+    return checkpoint.restore(run, state) if resumes else state
+
+
+def build_state(
+    config: ConfigDict,
+    network: KTN,
+    tx: optax.GradientTransformation,
+    init: ConfigDict | None = None,
+) -> TrainState:
+    """A state at step 0. init: config.init; None: all parameters are config.seed's."""
     variables = init_variables(network, config.seed, config.data.canvas)
+    if init is not None:
+        variables = initialise.fill(variables, init, config.model)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -96,7 +121,12 @@ def build_step(config: ConfigDict, network: KTN, tx: optax.GradientTransformatio
 
 def open_source(config: ConfigDict) -> Sequence[densepose_coco.Record]:
     """The records to train on; builds the data set where that was not done yet."""
-    built = densepose_coco.build(config.data.root, progress=True)
+    built = densepose_coco.build(
+        config.data.root,
+        labels=config.data.labels,
+        needs_surface=any(config.loss[term] for term in losses.SURFACE_TERMS),
+        progress=True,
+    )
     return densepose_coco.open_split(built, config.data.train_split, with_people=True)
 
 
@@ -121,15 +151,13 @@ def build_batches(
 
 
 def train(config: ConfigDict, workdir: str) -> TrainState:
-    """Train to config.train.steps, from the newest checkpoint in workdir if any."""
+    """Train to config.train.steps, from where `first_state` says."""
     parallel.check_batch_size(config.data.batch_size)
     source = open_source(config)  # first: most mistakes are in the data's path
     network = build_network(config.model)
     tx = optim.build_optimizer(config.optim, config.train.steps)
-    state = parallel.put_state(build_state(config, network, tx), config.parallel)
     with checkpoint.open_run(workdir, keep=config.train.keep) as run:
-        if run.latest_step() is not None:
-            state = checkpoint.restore(run, state)
+        state = first_state(config, network, tx, run)
         start = int(state.step)
         batches = build_batches(config, source, start)
         step = build_step(config, network, tx)

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from ktn_jax.data import densepose_coco as coco
-from ktn_jax.data import pipeline, transforms
+from ktn_jax.data import images, pipeline, transforms
 from ktn_jax.data.densepose_coco import DataError
 from ktn_jax.data.transforms import PAD, Augment
+from ktn_jax.errors import UserError
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Example
 from tests.scenes import CODEC
@@ -156,11 +157,11 @@ def test_broken_images_are_left_out_and_named(builder):
 
 def test_any_cut_through_a_jpeg_is_noticed():
     data = encoded(1)
-    assert coco.image_fault(data, (HEIGHT, WIDTH)) is None
+    assert images.image_fault(data, (HEIGHT, WIDTH)) is None
     for cut in (2, 5, len(data) // 2, len(data) - 3):
         with pytest.raises(OSError):
-            coco.decode_image(data[:-cut])
-        assert coco.image_fault(data[:-cut], (HEIGHT, WIDTH)) is not None
+            images.decode_image(data[:-cut])
+        assert images.image_fault(data[:-cut], (HEIGHT, WIDTH)) is not None
 
 
 def test_images_without_anybody_to_learn_from_are_left_out_of_training(builder, source):
@@ -246,6 +247,41 @@ def test_plain_coco_is_refused(tmp_path):
         DataError, match=r"densepose_train2014.json has no dp_x.*plain COCO"
     ):
         coco.build(tmp_path)
+
+
+def test_plain_coco_serves_a_run_that_learns_no_surface_and_no_other(tmp_path):
+    """COCO's own names, or its content under DensePose's; also once it is built."""
+    people = [
+        without_surface(person(1, 1, keypoints=[12, 12, 2] * 17)),
+        without_surface(person(2, 2)),
+    ]
+    path = write_split(tmp_path, "train", [1, 2, NOBODY], people)
+    for labels in ("densepose", "person_keypoints"):
+        options = {"labels": labels, "data_dir": tmp_path / "built"}
+        path = path.rename(path.with_name(f"{labels}_train2014.json"))
+        built = coco.build(tmp_path, needs_surface=False, **options)
+        source = coco.open_split(built, "train", with_people=True)
+        found = [p for record in source for p in pipeline.ground_truth(record)]
+        assert [p.id for p in found] == [1, 2]
+        assert found[0].keypoints is not None and found[0].mask.sum() == 600
+        assert found[0].points is None and found[0].parts is None
+        with pytest.raises(DataError, match=rf"{path.name} has no dp_x.*keypoints\.py"):
+            coco.build(tmp_path, **options)  # built already, but for less
+
+
+def test_both_kinds_of_labels_of_a_root_are_built_side_by_side(tmp_path):
+    """Neither makes the other stale, and their splits are their own."""
+    plain = write_split(tmp_path, "val", [2], [without_surface(person(2, 2))])
+    plain.rename(plain.with_name("person_keypoints_val2014.json"))
+    write_split(tmp_path, "minival", [1], [person(1, 1)])
+    surface = coco.build(tmp_path)
+    keypoints = coco.build(tmp_path, labels="person_keypoints", needs_surface=False)
+    assert [int(r["image_id"]) for r in coco.open_split(surface, "minival")] == [1]
+    assert [int(r["image_id"]) for r in coco.open_split(keypoints, "val")] == [2]
+    with pytest.raises(DataError, match=r"'train'.*put person_keypoints_train2014.json"):
+        coco.open_split(keypoints, "train")
+    with pytest.raises(UserError, match=r"data.labels='coco' is not one of \('densepose'"):
+        coco.build(tmp_path, labels="coco")
 
 
 def test_missing_images_are_counted_and_named(tmp_path):

@@ -8,13 +8,13 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "runs"},
-    {"records", "structs", "maps", "body", "graph.words"},
-    {"embedding", "mirror", "graph.matrices"},
+    {"records", "structs", "maps", "body", "graph.words", "pickles"},
+    {"embedding", "mirror", "graph.matrices", "weights"},
     {"graph.stored", "graph.genome", "graph.show"},
     {"graph"},  # the door: what the package's __init__ lets out
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
-        "data.annotations", "data.densepose_coco", "data.transforms",
+        "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
         "data.backgrounds", "data.looks",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",
@@ -23,7 +23,7 @@ FLOORS = [
         "evaluation.table",
         "pictures",
     },
-    {"data.pipeline", "inference", "graph.sightings"},
+    {"data.pipeline", "inference", "graph.sightings", "initialise"},
     {"exports", "evaluation.evaluate", "training"},
     {"export", "predict"},
     {"demo", "graph.__main__"},
@@ -38,6 +38,7 @@ NUMPY_ONLY = (
     "evaluation.table",
     "evaluation.two_d",
     "graph",
+    "weights",
 )
 
 

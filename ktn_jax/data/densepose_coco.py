@@ -6,7 +6,6 @@ json's own text, so that nothing is lost or converted twice. Build it by hand wi
 """
 
 import argparse
-import io
 import json
 import os
 import shutil
@@ -19,13 +18,17 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from ktn_jax.data.images import image_fault
 from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
 
 SPLITS = ("train", "valminusminival", "minival")
 JSON_NAMES = ("densepose_{}2014.json", "densepose_coco_2014_{}.json")
+LABELS = {  # whose annotations -> its splits, names of their json files
+    "densepose": (SPLITS, JSON_NAMES),
+    "person_keypoints": (("train", "val"), ("person_keypoints_{}2014.json",)),
+}
 JSON_FOLDERS = ("annotations", ".")
 IMAGE_FOLDERS = ("train2014", "val2014", "images", ".")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -41,7 +44,7 @@ class DataError(UserError):
 
 
 class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
-    """DensePose-COCO 2014; only splits whose json is there are built.
+    """DensePose-COCO 2014, or COCO's keypoints; only splits whose json is there are built.
 
     info.metadata: fingerprint of what was read; for each split counts, the names of
     skipped images, and the rows that show at least one person who is not a crowd.
@@ -53,7 +56,9 @@ class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
     # TFDS would look for checksums of downloads beside this file, by way of a package
     # that it does not install; nothing is downloaded here.
     code_path = None
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=labels) for labels in LABELS]  # noqa: RUF012
     shows_progress = False  # a bar for every split
+    needs_surface = True  # whether a json without surface points is refused
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -79,7 +84,7 @@ class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, Record]]]:
         root = Path(dl_manager.manual_dir)
-        jsons = find_jsons(root)
+        jsons = find_jsons(root, self.builder_config.name)
         self.info.metadata["fingerprint"] = fingerprint(root, jsons)
         return {
             split: self._generate_examples(root, path, split)
@@ -89,7 +94,7 @@ class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, root: Path, json_path: Path, split: str
     ) -> Iterator[tuple[int, Record]]:
-        images, annotations = read_json(json_path)
+        images, annotations = read_json(json_path, needs_surface=self.needs_surface)
         paths = _find_images(root, images)
         skipped, with_people = [], []
         counts = {"images": 0, "people": 0, "people_with_points": 0}
@@ -117,28 +122,32 @@ class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
 def build(
     root: str | os.PathLike,
     *,
+    labels: str = "densepose",
+    needs_surface: bool = True,
     data_dir: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> DensePoseCoco:
     """The data set of a COCO directory, built on the first call and reused afterwards.
 
-    root: holds the images and the json files.   data_dir: where the built files go,
-    root/tfds by default.   progress: shows a bar for every split.
+    root: holds the images and the json files.   labels: of LABELS, whose annotations.
+    needs_surface: a json without any surface point is an error.   data_dir: where the
+    built files go, root/tfds by default.   progress: shows a bar for every split.
     A change of any json or image since the last build builds anew. Raises DataError if
     root is not such a directory. Unreadable images are left out and summed up in a
     warning. Where several processes share root, let one of them build first.
     """
     root = Path(root).expanduser().resolve()
-    jsons = find_jsons(root)
+    jsons = find_jsons(root, labels)
     data_dir = root / "tfds" if data_dir is None else Path(data_dir).expanduser()
-    builder = DensePoseCoco(data_dir=data_dir, file_format="array_record")
+    options = {"config": labels, "data_dir": data_dir, "file_format": "array_record"}
+    builder = DensePoseCoco(**options)
     if builder.data_path.exists():
         if builder.info.metadata.get("fingerprint") == fingerprint(root, jsons):
-            return builder
+            return _checked(builder, jsons, needs_surface)
         logging.info("%s has changed: building it anew", root)
         shutil.rmtree(builder.data_path)
-        builder = DensePoseCoco(data_dir=data_dir, file_format="array_record")
-    builder.shows_progress = progress
+        builder = DensePoseCoco(**options)
+    builder.shows_progress, builder.needs_surface = progress, needs_surface
     tfds.disable_progress_bar()  # its own does not know how many images there are
     config = tfds.download.DownloadConfig(manual_dir=root, try_download_gcs=False)
     builder.download_and_prepare(download_config=config, download_dir=data_dir)
@@ -159,9 +168,10 @@ def open_split(
     names, metadata = split.split("+"), builder.info.metadata
     for name in names:
         if name not in metadata["counts"]:
+            _, jsons = LABELS[builder.builder_config.name]
             raise DataError(
                 f"split {name!r} is not built (there are {sorted(metadata['counts'])}): "
-                f"put {JSON_NAMES[0].format(name)} into the annotations folder"
+                f"put {jsons[0].format(name)} into the annotations folder"
             )
     source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     if not with_people:
@@ -186,77 +196,27 @@ class Rows(Sequence[Record]):
         return self._source[self._rows[index]]
 
 
-def decode_image(data: bytes) -> np.ndarray:
-    """RGB pixels of an encoded image, [H, W, 3] u8.
-
-    The stored raster, without turning it by its EXIF orientation: the annotations were
-    drawn on that raster. Grey and CMYK images become RGB.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        return np.array(image.convert("RGB"))
-
-
-def image_fault(data: bytes, size: tuple[int, int]) -> str | None:
-    """What is wrong with an encoded image; None if it is whole.
-
-    size: (height, width) that the annotations refer to.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.size != size[::-1]:
-                return f"is {image.size[::-1]} (height, width), the json says {size}"
-            # An eighth of the size: reads to the file's end at a third of the cost.
-            image.draft("L", (1, 1))
-            image.load()
-    except UnidentifiedImageError:
-        return "is not an image"
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"cannot be read ({error})"
-    return None
-
-
-def find_jsons(root: Path) -> dict[str, Path]:
+def find_jsons(root: Path, labels: str = "densepose") -> dict[str, Path]:
     """The annotation file of each split that has one; raises DataError if none has."""
+    if labels not in LABELS:
+        raise UserError(f"data.labels={labels!r} is not one of {tuple(LABELS)}")
     if not root.is_dir():
         raise DataError(f"no directory {root}: it must hold {LAYOUT}")
+    splits, patterns = LABELS[labels]
     found = {}
-    for split in SPLITS:
-        names = [name.format(split) for name in JSON_NAMES]
+    for split in splits:
+        names = [pattern.format(split) for pattern in patterns]
         places = [root / folder / name for folder in JSON_FOLDERS for name in names]
         if path := next(filter(Path.is_file, places), None):
             found[split] = path
     if not found:
-        names = [name.format(split) for split in SPLITS for name in JSON_NAMES]
+        names = [pattern.format(split) for split in splits for pattern in patterns]
         others = sorted(path.name for path in root.glob("annotations/*.json"))
         raise DataError(
             f"{root} and {root / 'annotations'} hold none of {', '.join(names)} "
-            f"(annotations holds {others}); get one from the DensePose site"
+            f"(annotations holds {others}); get one from the DensePose or the COCO site"
         )
     return found
-
-
-def read_json(path: Path) -> tuple[list[Record], dict[int, list[Record]]]:
-    """The images of an annotation file, and the annotations by image id."""
-    if not path.is_file():
-        raise DataError(f"no file {path}; get {JSON_NAMES[0].format('*')}")
-    try:
-        document = json.loads(path.read_bytes())
-        images = {image["id"]: image for image in document["images"]}
-        for image in images.values():
-            _ = image["file_name"], image["height"], image["width"]
-        annotations = defaultdict(list)
-        for annotation in document["annotations"]:
-            annotations[annotation["image_id"]].append(annotation)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is not a COCO annotation file ({error!r}); download it again"
-        ) from error
-    if not any("dp_x" in one for people in annotations.values() for one in people):
-        raise DataError(
-            f"{path} has no dp_x in any annotation: this is plain COCO; get "
-            f"{JSON_NAMES[0].format('*')} from the DensePose site"
-        )
-    return list(images.values()), annotations
 
 
 def fingerprint(root: Path, jsons: dict[str, Path]) -> dict[str, Any]:
@@ -274,6 +234,47 @@ def fingerprint(root: Path, jsons: dict[str, Path]) -> dict[str, Any]:
         newest = max((stat.st_mtime_ns for stat in stats), default=0)
         state[folder] = [len(stats), sum(stat.st_size for stat in stats), newest]
     return state
+
+
+def read_json(
+    path: Path, *, needs_surface: bool = True
+) -> tuple[list[Record], dict[int, list[Record]]]:
+    """The images of an annotation file, and the annotations by image id."""
+    if not path.is_file():
+        raise DataError(f"no file {path}; get {JSON_NAMES[0].format('*')}")
+    try:
+        document = json.loads(path.read_bytes())
+        images = {image["id"]: image for image in document["images"]}
+        for image in images.values():
+            _ = image["file_name"], image["height"], image["width"]
+        annotations = defaultdict(list)
+        for annotation in document["annotations"]:
+            annotations[annotation["image_id"]].append(annotation)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is not a COCO annotation file ({error!r}); download it again"
+        ) from error
+    if needs_surface and not any("dp_x" in one for one in document["annotations"]):
+        raise _without_surface(path)
+    return list(images.values()), annotations
+
+
+def _checked(
+    builder: DensePoseCoco, jsons: dict[str, Path], needs_surface: bool
+) -> DensePoseCoco:
+    """A builder whose data a run with less need may have built."""
+    for split, counts in builder.info.metadata["counts"].items():
+        if needs_surface and not counts["people_with_points"]:
+            raise _without_surface(jsons[split])
+    return builder
+
+
+def _without_surface(path: Path) -> DataError:
+    return DataError(
+        f"{path} has no dp_x in any annotation: this is plain COCO; get "
+        f"{JSON_NAMES[0].format('*')} from the DensePose site, or learn no surface "
+        "(--config=configs/keypoints.py)"
+    )
 
 
 def _find_images(root: Path, images: Sequence[Record]) -> list[Path]:
@@ -323,8 +324,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True, help=f"directory that holds {LAYOUT}")
     parser.add_argument("--data_dir", help="where to build; ROOT/tfds by default")
+    parser.add_argument("--labels", choices=LABELS, default="densepose", help="whose json")
     options = parser.parse_args(arguments)
-    metadata = build(options.root, data_dir=options.data_dir, progress=True).info.metadata
+    metadata = build(
+        options.root,
+        labels=options.labels,
+        needs_surface=options.labels == "densepose",
+        data_dir=options.data_dir,
+        progress=True,
+    ).info.metadata
     for split, counts in metadata["counts"].items():
         print(f"{split}: " + ", ".join(f"{key} {n}" for key, n in counts.items()))
     skipped = [name for names in metadata["skipped"].values() for name in names]

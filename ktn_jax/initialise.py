@@ -1,0 +1,189 @@
+"""Where a fresh run's parameters come from: config.init, into the network's own tree.
+
+Strict in both directions: every parameter that a source is there for must be in it, with
+its shape, and all of the source must find a place. What may differ is listed, in
+config.init.skip. The seed's own values are only left where no source is for them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from ktn_jax import checkpoint
+from ktn_jax.errors import UserError
+from ktn_jax.weights import State, find_weights, read_state
+
+Variables = dict[str, Any]  # {"params": tree, "frozen": tree}
+Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
+
+SHOWN = 3  # names of a kind that an error lists
+
+# A detectron2 model: what is ours of it, and the parts that no network of ours has.
+BOTTOM_UP = "backbone.bottom_up."
+FPN_NAME = re.compile(r"backbone\.fpn_(lateral|output)([2-5])\.(weight|bias)")
+OTHER_PARTS = re.compile(
+    r"(proposal_generator|roi_heads|sem_seg_head|head|anchor_generator)\..*|pixel_(mean|std)"
+)
+
+
+def fill(
+    variables: Variables, init: Mapping[str, Any], model: Mapping[str, Any]
+) -> Variables:
+    """The network's variables with config.init's in place of the seed's.
+
+    variables: fresh ones.   init: config.init; its checkpoint goes before its backbone.
+    model: config.model. Raises UserError with all differences.
+    """
+    if init["checkpoint"]:
+        source = Path(init["checkpoint"]).expanduser()
+        if source.is_file():
+            state = read_state(source)
+            found = read_detectron2(state, model["backbone"], source=source)
+            rooms = ("backbone", "fpn")
+        else:
+            _, stored = checkpoint.read_weights(source)
+            found, rooms = _flat(stored), None
+    elif init["backbone"]:
+        source = find_weights(init["backbone"]).expanduser()
+        found = _backbone(read_state(source), model["backbone"], source=source)
+        rooms = ("backbone",)
+    else:
+        return variables
+    return merge(variables, found, source=source, skip=init["skip"], rooms=rooms)
+
+
+def merge(
+    variables: Variables,
+    found: Flat,
+    *,
+    source: Path,
+    skip: Sequence[str] = (),
+    rooms: Sequence[str] | None = None,
+) -> Variables:
+    """Variables with what was found in its places, in their own types.
+
+    found: by "params/" or "frozen/" and our name, or by a foreign name.   source: names
+    the file in errors.   skip: regular expressions of whole names, without "params/", that
+    stay fresh or unused.   rooms: the modules that the source is for; None: all.
+    """
+    ours = _flat(variables)
+    skips = _compile(skip, [*ours, *found])
+
+    def counts(name: str) -> bool:
+        return not any(pattern.fullmatch(_bare(name)) for pattern in skips)
+
+    wanted = {
+        name: value.shape
+        for name, value in ours.items()
+        if counts(name) and (rooms is None or _bare(name).split("/")[0] in rooms)
+    }
+    given = {name: value.shape for name, value in found.items() if counts(name)}
+    if wanted != given:
+        raise _difference(source, wanted, given)
+    taken = {name: np.asarray(found[name], ours[name].dtype) for name in wanted}
+    return traverse_util.unflatten_dict(ours | taken, sep="/")
+
+
+def read_detectron2(state: State, backbone: str, *, source: Path) -> Flat:
+    """A detectron2 model's backbone and FPN by our names; its other parts are left.
+
+    What else lies in its backbone keeps its name, for `merge` to tell.
+    """
+    if not any(name.startswith(BOTTOM_UP) for name in state):
+        raise UserError(
+            f"{source} has no {BOTTOM_UP}*: it is no detectron2 model with an FPN; give "
+            "a backbone's weights as --config.init.backbone"
+        )
+    bottom_up: State = {}
+    found: Flat = {}
+    for name, value in state.items():
+        if name.startswith(BOTTOM_UP):
+            bottom_up[name.removeprefix(BOTTOM_UP)] = value
+        elif match := FPN_NAME.fullmatch(name):
+            kind, level, leaf = match.groups()
+            ours = f"params/fpn/{kind}{level}/"
+            found[ours + ("bias" if leaf == "bias" else "kernel")] = _kernel(value)
+        elif not OTHER_PARTS.fullmatch(name):
+            found[name] = value
+    return _backbone(bottom_up, backbone, source=source) | found
+
+
+def _backbone(state: State, backbone: str, *, source: Path) -> Flat:
+    """A backbone's weights under the names it has within the network."""
+    from ktn_jax.models import pretrained  # late: most runs start without
+
+    try:
+        made = pretrained.backbone_variables(backbone, state)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    return _flat({kind: {"backbone": tree} for kind, tree in made.items()})
+
+
+def _kernel(value: np.ndarray) -> np.ndarray:
+    """torch's [out, in, h, w] -> [h, w, in, out], 1x1 -> [in, out]; a bias as it is."""
+    if value.ndim != 4:
+        return value
+    value = value.transpose(2, 3, 1, 0)
+    return value[0, 0] if value.shape[:2] == (1, 1) else value
+
+
+def _compile(skip: Sequence[str], names: Sequence[str]) -> list[re.Pattern[str]]:
+    """The expressions; UserError for one that is none, or that matches nothing."""
+    patterns = []
+    for text in skip:
+        try:
+            pattern = re.compile(text)
+        except re.error as error:
+            raise UserError(
+                f"init.skip: {text!r} is no regular expression ({error}); "
+                "give such as --config.init.skip=\"('head/.*',)\""
+            ) from error
+        if not any(pattern.fullmatch(_bare(name)) for name in names):
+            raise UserError(
+                f"init.skip: {text!r} matches no name; names look like "
+                f"{_bare(names[0])!r}, and all of one must match"
+            )
+        patterns.append(pattern)
+    return patterns
+
+
+def _difference(
+    source: Path, wanted: dict[str, tuple], given: dict[str, tuple]
+) -> UserError:
+    """What is missing there, what has no place here, what has another shape."""
+    shapes = {
+        f"{name} {list(given[name])} there, {list(wanted[name])} here"
+        for name in wanted.keys() & given.keys()
+        if wanted[name] != given[name]
+    }
+    kinds = {
+        "are not in it": wanted.keys() - given.keys(),
+        "of it have no place here": given.keys() - wanted.keys(),
+        "differ in shape": shapes,
+    }
+    lists = [f"{_list(names)} {kind}" for kind, names in kinds.items() if names]
+    return UserError(
+        f"{source} does not fit this network: {', '.join(lists)}; use the config.model it "
+        "was made with, or name what may differ in --config.init.skip"
+    )
+
+
+def _list(names: Set[str]) -> str:
+    """How many names, and the first of them."""
+    first = ", ".join(_bare(name) for name in sorted(names)[:SHOWN])
+    more = ", ..." if len(names) > SHOWN else ""
+    return f"{len(names)} ({first}{more})"
+
+
+def _flat(variables: Mapping[str, Any]) -> Flat:
+    """Arrays by "params/..." and "frozen/..."."""
+    return traverse_util.flatten_dict(dict(variables), sep="/")
+
+
+def _bare(name: str) -> str:
+    """A name without its collection, as config.init.skip has it."""
+    return re.sub(r"^(params|frozen)/", "", name)
