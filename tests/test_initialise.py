@@ -364,6 +364,22 @@ def test_a_packaged_name_fills_the_backbone(tmp_path, monkeypatch):
         same(made[kind]["backbone"], tree)
 
 
+@pytest.mark.parametrize(
+    ("found", "skip", "told"),
+    [
+        ({"a": 2}, (), r"network: 1 \(ab\) are not in it; use"),
+        ({"a": 2, "ab": 2, "c": 2}, (), r"network: 1 \(c\) of it have no place here; use"),
+        ({"a": 2, "ab": 3}, (), r"network: 1 \(ab \[3\] there, \[2\] here\) differ"),
+        ({"a": 3, "ab": 3}, ("a",), r"network: 1 \(ab \["),  # a whole name, not its start
+    ],
+)
+def test_each_kind_of_difference_is_one_on_its_own(found, skip, told):
+    ours = {"params": {"a": np.zeros(2), "ab": np.zeros(2)}}
+    found = {f"params/{name}": np.zeros(size) for name, size in found.items()}
+    with pytest.raises(UserError, match=told):
+        initialise.merge(ours, found, source="w.pth", skip=skip)
+
+
 def test_half_precision_weights_become_the_network_s_own_type():
     ours = {"params": {"a": np.zeros(2, np.float32)}}
     found = {"params/a": np.array([0.5, 2], np.float16)}
