@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
                 "graph_split_pairs": True,  # tell front from back; False: paper's form
                 "train_graph": True,  # whether the graph is trained
                 "own_kernel": False,  # residual chart kernel; not in the paper
-                "remat": False,  # less memory: blocks are computed again going backward
+                "remat": False,  # recompute blocks going backward: less memory, not on CPUs
                 "dtype": "float32",  # of activations; parameters stay float32
             },
             "codec": {

@@ -47,16 +47,8 @@ class KTN(nn.Module):
         """image: [B, H, W, 3] RGB in 0..255, H and W divisible by 32."""
         dtype = jnp.dtype(self.dtype)
         x = normalise(image, self.pixels, self.backbone).astype(dtype)
-        backbone = build_backbone(
-            self.backbone,
-            norm=self.norm,
-            widths=self.widths,
-            depths=self.depths,
-            stride_in_1x1=self.stride_in_1x1,
-            remat=self.remat,
-            dtype=dtype,
-        )
-        pyramid = build_pyramid(self.backbone, self.width, dtype=dtype)(backbone(x))
+        levels = backbone_of(self)(x)
+        pyramid = build_pyramid(self.backbone, self.width, dtype=dtype)(levels)
         decode = MID if self.mid else PlainDecoder
         x = decode(self.width, self.remat, dtype=dtype, name="decoder")(pyramid)
         head = Head(
@@ -80,6 +72,19 @@ class KTN(nn.Module):
             words=self.graph_words,
             split_pairs=self.graph_split_pairs,
         )
+
+
+def backbone_of(network: KTN) -> nn.Module:
+    """The network's backbone, alone: normalised image -> maps at strides 4 to 32."""
+    return build_backbone(
+        network.backbone,
+        norm=network.norm,
+        widths=network.widths,
+        depths=network.depths,
+        stride_in_1x1=network.stride_in_1x1,
+        remat=network.remat,
+        dtype=jnp.dtype(network.dtype),
+    )
 
 
 def build_network(model: Mapping[str, Any]) -> KTN:
