@@ -1,7 +1,6 @@
-"""Runs that start from others' parameters: the two stages, foreign files, strictness."""
+"""Two stages: keypoints first, the surface from there on; strict; resume goes first."""
 
 import json
-import pickle
 
 import jax
 import numpy as np
@@ -10,14 +9,10 @@ from flax import traverse_util
 
 import train as train_script
 from configs import default, keypoints
-from ktn_jax import checkpoint, initialise, optim, training, weights
+from ktn_jax import checkpoint, initialise, optim, training
 from ktn_jax.data.densepose_coco import DataError
 from ktn_jax.errors import UserError
-from ktn_jax.models.backbone import build_backbone
-from ktn_jax.models.fpn import FPN
 from ktn_jax.models.network import build_network, init_variables
-from ktn_jax.models.pretrained import backbone_variables
-from tests.test_backbones import GOLDEN, detectron2_name, state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 
@@ -213,163 +208,4 @@ def test_init_is_set_by_flags():
     assert config.init.skip == ("head/.*", "decoder/.*")
     assert train_script.parse([*base, "--init.skip=('head/.*',)"])[0].init.skip == (
         "head/.*",
-    )
-
-
-# --- other people's weights -----------------------------------------------------
-
-WIDTH = 6  # of the pyramid
-CHANNELS = (256, 512, 1024, 2048)  # of ResNet-50's levels
-
-
-@pytest.fixture(scope="module")
-def resnet():
-    """ResNet-50 on generated weights, by torchvision's names."""
-    return state_of(dict(np.load(GOLDEN)), "resnet50")
-
-
-@pytest.fixture(scope="module")
-def network():
-    """Shapes of a network on ResNet-50, as far as other people's weights reach."""
-    backbone = build_backbone("resnet50", norm="frozen")
-    trees = jax.eval_shape(backbone.init, jax.random.key(0), np.zeros((1, 32, 32, 3)))
-    levels = [np.zeros((1, 8 >> i, 8 >> i, c)) for i, c in enumerate(CHANNELS)]
-    pyramid = jax.eval_shape(FPN(WIDTH).init, jax.random.key(0), levels)
-    head = {"person_kernel": np.ones(3, np.float32)}
-    params = {"backbone": trees["params"], "fpn": pyramid["params"], "head": head}
-    return {"params": params, "frozen": {"backbone": trees["frozen"]}}
-
-
-def pyramid_state(rng, width=WIDTH):
-    """detectron2's FPN by its names, in torch's layout."""
-    state = {}
-    for level, inputs in enumerate(CHANNELS, 2):
-        shapes = {"lateral": (width, inputs, 1, 1), "output": (width, width, 3, 3)}
-        for name, shape in shapes.items():
-            weight = rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))
-            state[f"backbone.fpn_{name}{level}.weight"] = weight.astype(np.float32)
-            state[f"backbone.fpn_{name}{level}.bias"] = rng.normal(size=width).astype("f4")
-    return state
-
-
-def detectron2_model(resnet):
-    """A whole model's state, with parts that none of ours has."""
-    state = {f"backbone.bottom_up.{detectron2_name(k)}": v for k, v in resnet.items()}
-    others = {
-        "proposal_generator.rpn_head.conv.weight": np.zeros((2, 2, 3, 3), np.float32),
-        "roi_heads.box_head.fc1.weight": np.zeros((2, 2), np.float32),
-        "pixel_mean": np.zeros((3, 1, 1), np.float32),
-    }
-    return others | state | pyramid_state(np.random.default_rng(0))
-
-
-def fill(network, path, kind="checkpoint", **options):
-    init = {"checkpoint": "", "backbone": "", "skip": ()} | {kind: str(path)} | options
-    return initialise.fill(network, init, {"backbone": "resnet50"})
-
-
-def convolve(x, weight, bias):
-    """torch's convolution, stride 1, same size: x [in, h, w], weight [out, in, k, k]."""
-    pad = weight.shape[-1] // 2
-    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, weight.shape[2:], (1, 2))
-    return np.einsum("ihwkl,oikl->ohw", windows, weight) + bias[:, None, None]
-
-
-def test_a_detectron2_model_gives_its_backbone_and_pyramid(network, resnet, tmp_path):
-    state = detectron2_model(resnet)
-    path = tmp_path / "model_final.pkl"
-    path.write_bytes(pickle.dumps({"model": state, "__author__": "Detectron2 Model Zoo"}))
-    made = fill(network, path)
-    expected = backbone_variables("resnet50", resnet)
-    same(made["params"]["backbone"], expected["params"])
-    same(made["frozen"]["backbone"], expected["frozen"])
-    assert made["params"]["head"] == network["params"]["head"]
-    rng = np.random.default_rng(1)
-    levels = [rng.normal(size=(c, 8 >> i, 8 >> i)) for i, c in enumerate(CHANNELS)]
-    ours = FPN(WIDTH).apply(
-        {"params": made["params"]["fpn"]},
-        [np.moveaxis(x, 0, -1)[None].astype(np.float32) for x in levels],
-    )
-    above = None
-    for level in (5, 4, 3, 2):  # detectron2's own order
-        here, out = (
-            [state[f"backbone.fpn_{kind}{level}.{leaf}"] for leaf in ("weight", "bias")]
-            for kind in ("lateral", "output")
-        )
-        lateral = convolve(levels[level - 2], *here)
-        above = lateral if above is None else lateral + above.repeat(2, 1).repeat(2, 2)
-        theirs = np.moveaxis(convolve(above, *out), 0, -1)
-        np.testing.assert_allclose(ours[level - 2][0], theirs, atol=1e-4)
-
-
-def test_a_detectron2_model_that_fits_in_part_is_told(network, resnet, tmp_path):
-    path = tmp_path / "model.npz"
-    state = detectron2_model(resnet)
-    del state["backbone.fpn_output4.bias"]
-    state["backbone.top_block.p6.weight"] = np.ones((WIDTH, WIDTH, 3, 3), np.float32)
-    state["backbone.fpn_lateral3.bias"] = np.ones(WIDTH + 1, np.float32)
-    np.savez(path, **state)
-    expected = (
-        r"model.npz does not fit this network: 1 \(fpn/output4/bias\) are not in it, "
-        r"1 \(backbone.top_block.p6.weight\) of it have no place here, "
-        r"1 \(fpn/lateral3/bias \[7\] there, \[6\] here\) differ in shape"
-    )
-    with pytest.raises(UserError, match=expected):
-        fill(network, path)
-    skip = (r"fpn/(output4|lateral3)/bias", r"backbone\.top_block\..*")
-    made = fill(network, path, skip=skip)
-    fresh, given = (tree["params"]["fpn"] for tree in (network, made))
-    assert given["output4"]["bias"] is fresh["output4"]["bias"]  # still the seed's
-    assert given["output4"]["kernel"] is not fresh["output4"]["kernel"]
-    del state["backbone.bottom_up.res4.5.conv2.weight"]
-    np.savez(path, **state)
-    with pytest.raises(UserError, match=r"model\.npz: .*missing \(layer3\.5\.conv2"):
-        fill(network, path, skip=skip)
-    np.savez(path, **resnet)
-    with pytest.raises(UserError, match=r"no detectron2 model.*--config\.init\.backbone"):
-        fill(network, path)
-
-
-def test_imagenet_weights_fill_the_backbone_and_nothing_else(network, resnet, tmp_path):
-    path = tmp_path / "resnet50.npz"
-    np.savez(path, **resnet)
-    made = fill(network, path, "backbone")
-    expected = backbone_variables("resnet50", resnet)
-    same(made["params"]["backbone"], expected["params"])
-    same(made["frozen"]["backbone"], expected["frozen"])
-    for room in ("fpn", "head"):
-        assert made["params"][room] == network["params"][room]
-    grouped = {"params": network["params"]}
-    with pytest.raises(UserError, match=r"\(backbone/bn1/bias, .*have no place here"):
-        fill(grouped, path, "backbone")
-    with pytest.raises(UserError, match="no weights file nowhere"):
-        fill(network, "nowhere", "backbone")
-
-
-def test_a_packaged_name_fills_the_backbone(tmp_path, monkeypatch):
-    state = state_of(dict(np.load(GOLDEN)), "efficientnet_lite0")
-    package, file = weights.PACKAGED["efficientnet-lite0"]
-    (tmp_path / package / "models").mkdir(parents=True)
-    (tmp_path / package / "__init__.py").touch()
-    with open(tmp_path / package / file, "wb") as target:
-        np.savez(target, **state)
-    monkeypatch.syspath_prepend(tmp_path)
-    expected = backbone_variables("efficientnet_lite0", state)
-    shapes = {
-        kind: {"backbone": jax.tree.map(np.zeros_like, tree)}
-        for kind, tree in expected.items()
-    }
-    init = {"checkpoint": "", "backbone": "efficientnet-lite0", "skip": ()}
-    made = initialise.fill(shapes, init, {"backbone": "efficientnet_lite0"})
-    for kind, tree in expected.items():
-        same(made[kind]["backbone"], tree)
-
-
-def test_half_precision_weights_become_the_network_s_own_type():
-    ours = {"params": {"a": np.zeros(2, np.float32)}}
-    found = {"params/a": np.array([0.5, 2], np.float16)}
-    made = initialise.merge(ours, found, source="w.pth")
-    np.testing.assert_array_equal(
-        made["params"]["a"], np.array([0.5, 2], np.float32), strict=True
     )
