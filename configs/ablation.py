@@ -24,5 +24,5 @@ def get_config(name: str = "ktn") -> ConfigDict:
         raise ValueError(f"{name!r} is not one of {', '.join(NAMES)}")
     config = tiny.get_config()
     config.model.mid, config.model.ktm = NAMES[name]
-    config.train.update(steps=1600, save_steps=1600)
+    config.train.update(steps=800, save_steps=800)
     return config
