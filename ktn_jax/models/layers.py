@@ -6,7 +6,7 @@ operation.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ Array = jax.Array
 Dtype = Any
 
 Padding = int | str  # pixels on every side (torch's), or "SAME" (TensorFlow's)
+Pads = tuple[tuple[int, int], ...]  # pixels before and after, of rows and columns
 
 NORMS = ("group", "frozen")  # of a backbone
 NORM_EPSILON = 1e-5  # of GroupNorm's variance, torch's default
@@ -178,27 +179,86 @@ class Depthwise(nn.Module):
 def depthwise(x: Array, kernel: Array, *, strides: int, padding: Padding) -> Array:
     """[B, h, w, C] by [k, k, 1, C], as a sum of shifted products.
 
-    XLA's grouped convolution takes 4 to 30 times as long on CPUs. Jitted so that
+    XLA's grouped convolution takes 5 to 40 times as long on CPUs. Jitted so that
     summary.py knows its multiplications by this function's name.
     """
-    shifted = _shifted(x, kernel.shape[0], strides, padding, 0.0)
+    pads = _pads(x, kernel.shape[0], strides, padding)
+    return _shifted_products(x, kernel, strides, pads)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _shifted_products(x: Array, kernel: Array, strides: int, pads: Pads) -> Array:
     taps = kernel.reshape(-1, kernel.shape[-1])
+    shifted = _shifted(x, kernel.shape[0], strides, pads, 0.0)
     return sum(tap * y for tap, y in zip(taps, shifted, strict=True))
+
+
+def _products_forward(
+    x: Array, kernel: Array, strides: int, pads: Pads
+) -> tuple[Array, tuple[Array, Array]]:
+    return _shifted_products(x, kernel, strides, pads), (x, kernel)
+
+
+def _products_backward(
+    strides: int, pads: Pads, kept: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    """Gradients of x and kernel; XLA compiles derived ones five times as long."""
+    x, kernel = kept
+    size = kernel.shape[0]
+    # x's is such a sum as well: flipped taps over the outputs, moved apart by the stride
+    around = [
+        (size - 1 - low, inputs + low - (outputs - 1) * strides - 1, strides - 1)
+        for inputs, outputs, (low, _) in zip(
+            x.shape[1:3], gradient.shape[1:3], pads, strict=True
+        )
+    ]
+    zero = jnp.zeros((), gradient.dtype)
+    apart = jax.lax.pad(gradient, zero, [(0, 0, 0), *around, (0, 0, 0)])
+    of_x = _shifted_products(apart, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
+    seen = [y * gradient for y in _shifted(x, size, strides, pads, 0.0)]
+    return of_x, _sums(seen).reshape(kernel.shape).astype(kernel.dtype)
+
+
+_shifted_products.defvjp(_products_forward, _products_backward)
+
+
+def _sums(arrays: Sequence[Array]) -> Array:
+    """[n, C]: each of n arrays [B, h, w, C] summed to its channels, float32.
+
+    On CPUs in one pass: a pass each costs up to four times as long, and to compile. Not
+    elsewhere: a GPU may lack the shared memory for 25 sums at a time.
+    """
+    arrays = [x.astype(jnp.float32) for x in arrays]
+
+    def one_pass(*arrays: Array) -> Array:
+        zeros = (jnp.zeros((), jnp.float32),) * len(arrays)
+        return jnp.stack(jax.lax.reduce(arrays, zeros, _add_all, (0, 1, 2)))
+
+    def a_pass_each(*arrays: Array) -> Array:
+        return jnp.stack([x.sum((0, 1, 2)) for x in arrays])
+
+    return jax.lax.platform_dependent(*arrays, cpu=one_pass, default=a_pass_each)
+
+
+def _add_all(these: Sequence[Array], those: Sequence[Array]) -> tuple[Array, ...]:
+    return tuple(a + b for a, b in zip(these, those, strict=True))
 
 
 def max_pool(x: Array, size: int, *, strides: int, padding: Padding) -> Array:
     """The maximum of each size x size window, as a maximum of shifted arrays."""
-    return functools.reduce(jnp.maximum, _shifted(x, size, strides, padding, -jnp.inf))
+    pads = _pads(x, size, strides, padding)
+    return functools.reduce(jnp.maximum, _shifted(x, size, strides, pads, -jnp.inf))
 
 
-def _shifted(
-    x: Array, size: int, strides: int, padding: Padding, fill: float
-) -> list[Array]:
+def _pads(x: Array, size: int, strides: int, padding: Padding) -> Pads:
+    if not isinstance(padding, str):
+        return ((padding, padding),) * 2
+    window = (size,) * 2, (strides,) * 2
+    return tuple(jax.lax.padtype_to_pads(x.shape[1:3], *window, padding))
+
+
+def _shifted(x: Array, size: int, strides: int, pads: Pads, fill: float) -> list[Array]:
     """What each of a window's size x size places sees, row by row: [B, h', w', C] each."""
-    pads = ((padding, padding),) * 2
-    if isinstance(padding, str):
-        window = (size,) * 2, (strides,) * 2
-        pads = jax.lax.padtype_to_pads(x.shape[1:3], *window, padding)
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
     last = [n - size for n in x.shape[1:3]]
     return [

@@ -91,7 +91,9 @@ def _of(equation: core.JaxprEqn) -> int:
 
 def _products(jaxpr: core.Jaxpr) -> int:
     """Elementwise products: what a depthwise convolution is made of."""
-    return sum(e.outvars[0].aval.size for e in jaxpr.eqns if e.primitive.name == "mul")
+    own = sum(e.outvars[0].aval.size for e in jaxpr.eqns if e.primitive.name == "mul")
+    inner = (core.jaxprs_in_params(equation.params) for equation in jaxpr.eqns)
+    return own + sum(_products(j) for jaxprs in inner for j in jaxprs)
 
 
 def _image(canvas: int) -> jax.ShapeDtypeStruct:
