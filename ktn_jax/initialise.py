@@ -51,6 +51,11 @@ def fill(
         source = find_weights(init["backbone"]).expanduser()
         found = _backbone(read_state(source), model["backbone"], source=source)
         rooms = ("backbone",)
+    elif model["norm"] == "frozen":
+        raise UserError(
+            "model.norm=frozen keeps the norms of pretrained weights, and none are named; "
+            "give --config.init.backbone=FILE, or train with --config.model.norm=group"
+        )
     else:
         return variables
     return merge(variables, found, source=source, skip=init["skip"], rooms=rooms)

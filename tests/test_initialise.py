@@ -209,3 +209,10 @@ def test_init_is_set_by_flags():
     assert train_script.parse([*base, "--init.skip=('head/.*',)"])[0].init.skip == (
         "head/.*",
     )
+
+
+def test_frozen_norms_without_weights_are_refused(small_config, scratch):
+    config = changed(small_config)
+    config.model.update(backbone="resnet50", norm="frozen")
+    with pytest.raises(UserError, match=r"norm=frozen.*init\.backbone.*norm=group"):
+        filled(scratch, config)
