@@ -4,6 +4,7 @@ Fields of the config are flags, --config.data.root=ROOT or short --data.root=ROO
 call with the same --workdir resumes from the newest checkpoint.
 """
 
+import ast
 import re
 import sys
 from collections.abc import Sequence
@@ -40,13 +41,22 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     try:
         rest = values(sys.argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"{text}; the fields are those of {files[-1]}") from error
+        raise UserError(f"{_told(error)}; the fields are those of {files[-1]}") from error
     if len(rest) > 1:
         raise UserError(f"unknown argument {rest[1]!r}; flags look like --data.root=DIR")
     if not values.workdir:
         raise UserError("no folder for checkpoints; give --workdir=DIR")
     return values.config, values.workdir
+
+
+def _told(error: Exception) -> str:
+    """What an error says, on one line; of a config's own errors only the last line."""
+    text = str(error)
+    if "Traceback" in text:
+        text = text.strip().splitlines()[-1]
+    if text[:1] in "\"'":  # a KeyError's words are quoted once more
+        text = ast.literal_eval(text)
+    return " ".join(text.split())
 
 
 @one_line_errors

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import tiny
+from ktn_jax.errors import UserError
 from ktn_jax.graph import Graph, build_graph
 from ktn_jax.models.decoder import MID
 from ktn_jax.models.heads import ScaleConvs
@@ -212,5 +213,5 @@ def test_the_network_is_blind_to_the_rest_of_the_batch():
 
 
 def test_an_unknown_model_field_is_refused():
-    with pytest.raises(TypeError, match="depht"):
+    with pytest.raises(UserError, match=r"should not have depht: .*version"):
         small_network(depht=3)

@@ -85,7 +85,8 @@ BASE = ["--config=configs/tiny.py", "--workdir=w"]
     ("arguments", "message"),
     [
         (["--config=configs/none.py"], r"none\.py.* not found"),
-        ([*BASE, "--config.data.rooot=x"], "rooot.*root"),
+        ([*BASE, "--config.data.rooot=x"], r"^'rooot' Did you mean \"root\""),
+        (["--config=configs/ablation.py:x", "--workdir=w"], "^ValueError: 'x'.*baseline"),
         ([*BASE, "--optim.lr=fast"], "fast"),
         ([*BASE, "--nonsense=1"], "nonsense"),
         ([*BASE, "word"], "unknown argument 'word'"),
@@ -95,6 +96,11 @@ BASE = ["--config=configs/tiny.py", "--workdir=w"]
 def test_what_train_py_does_not_understand(arguments, message):
     with pytest.raises(UserError, match=message):
         train_script.parse(arguments)
+
+
+def test_a_config_takes_the_argument_after_its_colon():
+    config, _ = train_script.parse(["--config=configs/ablation.py:mid", "--workdir=w"])
+    assert (config.model.mid, config.model.ktm) == (True, False)
 
 
 def test_fields_of_the_config_are_flags_with_and_without_their_prefix():

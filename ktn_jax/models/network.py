@@ -1,5 +1,6 @@
 """The whole network: image -> backbone -> pyramid -> decoder -> head -> Fields."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,14 @@ def backbone_of(network: KTN) -> nn.Module:
 
 
 def build_network(model: Mapping[str, Any]) -> KTN:
-    """The network of config.model. An unknown field is a TypeError."""
+    """The network of config.model. UserError for fields that are missing or unknown."""
     fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in model.items()}
+    known = {f.name for f in dataclasses.fields(KTN)} - {"parent", "name"}
+    if differing := sorted(known ^ fields.keys()):
+        raise UserError(
+            f"config.model lacks or should not have {', '.join(differing)}: it is of "
+            "another version of ktn_jax; train again, or use the version that made it"
+        )
     network = KTN(**fields)
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(
