@@ -132,3 +132,36 @@ def test_group_norm_is_flax_s_own(groups):
         x,
         weights,
     )
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 6])
+def test_a_3x3_convolution_has_the_gradients_of_xla_s(dilation):
+    keys = jax.random.split(jax.random.key(dilation), 3)
+    x = jax.random.normal(keys[0], (2, 7, 9, 5))
+    kernel = jax.random.normal(keys[1], (3, 3, 5, 4))
+    towards = jax.random.normal(keys[2], (2, 7, 9, 4))
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), ((dilation, dilation),) * 2, rhs_dilation=(dilation,) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+    def ours(x, kernel):
+        return layers.convolve3x3(x, kernel, dilation)
+
+    expected, pull = jax.vjp(plain, x, kernel)
+    found, ours_pull = jax.vjp(ours, x, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for ours_of, of in zip(ours_pull(towards), pull(towards), strict=True):
+        np.testing.assert_allclose(ours_of, of, atol=1e-4)
+
+
+def test_a_matrix_product_has_its_derived_gradients():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    kernel = jax.random.normal(jax.random.key(1), (5, 6))
+    towards = jax.random.normal(jax.random.key(2), (2, 3, 4, 6))
+    _, pull = jax.vjp(layers.matrix_product, x, kernel)
+    of_x, of_kernel = pull(towards)
+    np.testing.assert_allclose(of_x, np.einsum("bhwo,io->bhwi", towards, kernel), atol=1e-5)
+    np.testing.assert_allclose(of_kernel, np.einsum("bhwi,bhwo->io", x, towards), atol=1e-5)

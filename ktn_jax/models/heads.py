@@ -17,8 +17,10 @@ from ktn_jax.graph import Graph
 from ktn_jax.models.layers import (
     ConvNormRelu,
     conv1x1,
+    convolve3x3,
     group_norm,
     he_fan_out,
+    matrix_product,
     recomputed,
 )
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
@@ -46,14 +48,7 @@ class ScaleConvs(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         branches = []
         for dilation in DILATIONS:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                window_strides=(1, 1),
-                padding=((dilation, dilation),) * 2,
-                rhs_dilation=(dilation, dilation),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+            y = convolve3x3(x, kernel, dilation)
             norm = group_norm(self.width, dtype=self.dtype, name=f"norm{dilation}")
             branches.append(nn.relu(norm(y)))
         one = ConvNormRelu(self.width, kernel=1, dtype=self.dtype, name="one")
@@ -122,11 +117,9 @@ class Head(nn.Module):
         """A dense classifier with float32 output."""
         kernel = kernel.astype(self.dtype)
         if self.kernel == 1:
-            y = x @ kernel[0, 0]
+            y = matrix_product(x, kernel[0, 0])
         else:
-            y = jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            y = convolve3x3(x, kernel)
         return y.astype(jnp.float32) + bias
 
     def _charts(self, keypoint: Array, part: Array, person: Array) -> Array:

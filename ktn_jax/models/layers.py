@@ -39,6 +39,13 @@ def conv(
     dtype: Dtype = jnp.float32,
 ) -> nn.Conv:
     """A size x size convolution."""
+    kind = size, strides, padding
+
+    def product(x: Array, kernel: Array, *args: Any, **keywords: Any) -> Array:
+        if kind == (3, 1, dilation):
+            return convolve3x3(x, kernel, dilation)
+        return jax.lax.conv_general_dilated(x, kernel, *args, **keywords)
+
     return nn.Conv(
         width,
         (size, size),
@@ -48,6 +55,7 @@ def conv(
         use_bias=bias,
         kernel_init=he_fan_out,
         dtype=dtype,
+        conv_general_dilated=product,
         name=name,
     )
 
@@ -66,11 +74,107 @@ def conv3x3(
     return layer(width, 3, padding=dilation, dtype=dtype, name=name)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve3x3(x: Array, kernel: Array, dilation: int = 1) -> Array:
+    """[B, h, w, I] by [3, 3, I, O], borders padded by zeros. Returns [B, h, w, O]."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding=((dilation, dilation),) * 2,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _convolve_forward(
+    x: Array, kernel: Array, dilation: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return convolve3x3(x, kernel, dilation), (x, kernel)
+
+
+def _convolve_backward(
+    dilation: int, kept: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    x, kernel = kept
+    of_x = convolve3x3(gradient, kernel[::-1, ::-1].swapaxes(2, 3), dilation)
+    return of_x, _kernel_gradient(x, gradient, dilation=dilation).astype(kernel.dtype)
+
+
+convolve3x3.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _kernel_gradient(x: Array, gradient: Array, *, dilation: int) -> Array:
+    """[3, 3, I, O]. On CPUs as one product of matrices: two to five times as fast."""
+
+    def shifted(values: Array, axis: int) -> Array:
+        """[cells, 3 C]: the values before, at and after each cell along an axis."""
+        reach = [(0, 0)] * 4
+        reach[axis] = (dilation, dilation)
+        wide = jnp.pad(values, reach)
+        size = values.shape[axis]
+        three = [
+            jax.lax.slice_in_dim(wide, i * dilation, i * dilation + size, axis=axis)
+            for i in range(3)
+        ]
+        return jnp.concatenate(three, axis=-1).reshape(-1, 3 * values.shape[-1])
+
+    def one_product(x: Array, gradient: Array) -> Array:
+        # x moved along rows, the gradient the other way along columns: all nine pairs
+        pairs = shifted(x, 2).T @ shifted(gradient, 1)
+        pairs = pairs.reshape(3, x.shape[-1], 3, gradient.shape[-1])
+        return pairs[:, :, ::-1].transpose(2, 0, 1, 3)
+
+    def convolution(x: Array, gradient: Array) -> Array:
+        shape = (3, 3, x.shape[-1], gradient.shape[-1])
+        kernel = jnp.zeros(shape, x.dtype)
+        plain = functools.partial(convolve3x3.fun, dilation=dilation)
+        (of_kernel,) = jax.linear_transpose(lambda k: plain(x, k), kernel)(gradient)
+        return of_kernel
+
+    return jax.lax.platform_dependent(x, gradient, cpu=one_product, default=convolution)
+
+
 def conv1x1(
     width: int, *, name: str, bias: bool = False, dtype: Dtype = jnp.float32
 ) -> nn.Dense:
     """A 1x1 convolution. As a matrix product its weight gradient is 14x faster on CPUs."""
-    return nn.Dense(width, use_bias=bias, kernel_init=he_fan_out, dtype=dtype, name=name)
+    return nn.Dense(
+        width,
+        use_bias=bias,
+        kernel_init=he_fan_out,
+        dtype=dtype,
+        dot_general=_dot_general,
+        name=name,
+    )
+
+
+def _dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """What nn.Dense calls for its product."""
+    return matrix_product(x, kernel)
+
+
+@jax.custom_vjp
+def matrix_product(x: Array, kernel: Array) -> Array:
+    """[..., I] by [I, O]. Returns [..., O].
+
+    The derived gradient of the kernel would turn the whole map around, cell by cell, and
+    with it compute anew all that made it: a backbone takes three times as long on CPUs.
+    """
+    return x @ kernel
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _product_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    rows, columns = (a.reshape(-1, a.shape[-1]) for a in (x, gradient))
+    return gradient @ kernel.T, rows.T @ columns
+
+
+matrix_product.defvjp(_product_forward, _product_backward)
 
 
 class GroupNorm(nn.Module):
