@@ -1,6 +1,7 @@
-"""The optimiser: schedule, weight-decay mask, gradient clip, running average."""
+"""The optimiser: schedule, weight-decay mask, gradient clip, parameters held fast."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,7 +52,70 @@ def build_optimizer(optim: Mapping[str, Any], steps: int) -> optax.GradientTrans
             "set --config.optim.name=sgd"
         )
     clip = optax.clip_by_global_norm(optim["clip"]) if optim["clip"] else optax.identity()
-    return optax.chain(clip, rule, optax.scale_by_learning_rate(schedule))
+    chain = optax.chain(clip, rule, optax.scale_by_learning_rate(schedule))
+    if optim["backbone_lr"] != 1:
+        chain = optax.chain(chain, _slow_backbone(optim["backbone_lr"]))
+    if not optim["hold"]:
+        return chain
+
+    def labels(params: Params) -> Params:
+        held = held_names(params, optim["hold"])
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "held" if _name(path) in held else "trained", params
+        )
+
+    return optax.partition({"trained": chain, "held": optax.set_to_zero()}, labels)
+
+
+def _slow_backbone(share: float) -> optax.GradientTransformation:
+    """Shorter steps for pretrained features than for what learns from nothing."""
+
+    def one(path: tuple, update: jax.Array) -> jax.Array:
+        return update * share if path[0].key == "backbone" else update
+
+    return optax.stateless(
+        lambda updates, _: jax.tree_util.tree_map_with_path(one, updates)
+    )
+
+
+def held_names(params: Params, hold: Sequence[str]) -> frozenset[str]:
+    """Names, as in head/part_kernel, of the parameters that config.optim.hold keeps.
+
+    Raises UserError for an expression that is none or that matches nothing.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    names = [_name(path) for path, _ in leaves]
+    held: set[str] = set()
+    for text in hold:
+        try:
+            found = {name for name in names if re.fullmatch(text, name)}
+        except re.error as error:
+            raise UserError(
+                f"optim.hold: {text!r} is no regular expression ({error}); "
+                "give such as --config.optim.hold=\"('backbone/.*',)\""
+            ) from error
+        if not found:
+            raise UserError(
+                f"optim.hold: {text!r} matches no parameter; names look like {names[0]!r}, "
+                "and all of one must match"
+            )
+        held |= found
+    return frozenset(held)
+
+
+def hold_still(params: Params, hold: Sequence[str]) -> Params:
+    """The parameters, those held without gradient: what lies below them costs nothing."""
+    if not hold:
+        return params
+    held = held_names(params, hold)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.lax.stop_gradient(leaf) if _name(path) in held else leaf,
+        params,
+    )
+
+
+def _name(path: tuple) -> str:
+    return "/".join(key.key for key in path)
 
 
 def _muon() -> optax.GradientTransformation:

@@ -33,14 +33,17 @@ def train_step(
     tx: optax.GradientTransformation,
     weights: Mapping[str, float],
     ema: float,
+    hold: Sequence[str] = (),
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step: the new state, and the loss and its terms.
 
     batch: one device's share under pmap, all of it under jit.   axis: pmap's, or None.
     weights: of losses.TERMS.   ema: decay of the averaged parameters, 0 for none.
+    hold: names of parameters that stay, as in config.optim.hold.
     """
 
     def loss_of(params: Any) -> tuple[Array, dict[str, Array]]:
+        params = optim.hold_still(params, hold)
         fields = network.apply({"params": params, "frozen": state.frozen}, batch.image)
         terms = losses.all_terms(fields, batch.targets)
         # counts over all devices before the division, totals and gradients after it
@@ -115,6 +118,7 @@ def build_step(config: ConfigDict, network: KTN, tx: optax.GradientTransformatio
         tx=tx,
         weights=dict(config.loss),
         ema=config.train.ema,
+        hold=tuple(config.optim.hold),
     )
     return parallel.data_parallel(body, config.parallel)
 

@@ -1,5 +1,6 @@
 """Schedules and update rules against closed forms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -92,3 +93,44 @@ def test_only_kernels_decay(name):
 def test_an_unknown_rule_is_refused_with_the_known_ones(field, known):
     with pytest.raises(UserError, match=f"'lion'.*{known}"):
         optim.build_optimizer(settings() | {field: "lion"}, 10)
+
+
+def names_and_backbone():
+    return {
+        "backbone": {"stem": {"kernel": jnp.ones((2, 2))}, "late": {"bias": jnp.ones(2)}},
+        "head": {"bias": jnp.ones(2)},
+    }
+
+
+def test_a_backbone_takes_its_share_of_the_step():
+    grads = names_and_backbone()
+    plain = first_update(grads, grads, name="adamw", lr=0.1)
+    slow = first_update(grads, grads, name="adamw", lr=0.1, backbone_lr=0.25)
+    np.testing.assert_allclose(slow["backbone"]["late"]["bias"], [-0.025] * 2, rtol=1e-3)
+    np.testing.assert_allclose(slow["head"]["bias"], plain["head"]["bias"])
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_what_is_held_neither_moves_nor_decays_nor_has_a_gradient(name):
+    params, hold = names_and_backbone(), ("backbone/stem/.*",)
+    config = settings(name=name, lr=0.1, schedule="step", drops=(1.0,), hold=hold)
+    tx = optim.build_optimizer(config | {"weight_decay": 0.5}, 100)
+
+    def loss(params):
+        params = optim.hold_still(params, hold)
+        squares = jax.tree.map(lambda x: (x**2).sum(), params)
+        return sum(jax.tree.leaves(squares))
+
+    grads = jax.grad(loss)(params)
+    np.testing.assert_array_equal(grads["backbone"]["stem"]["kernel"], 0)
+    update, _ = tx.update(names_and_backbone(), tx.init(params), params)
+    np.testing.assert_array_equal(update["backbone"]["stem"]["kernel"], 0)
+    assert (np.asarray(update["head"]["bias"]) != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("neck/.*", "matches no parameter"), ("(", "no regular")]
+)
+def test_a_hold_that_holds_nothing_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        optim.held_names(names_and_backbone(), (text,))

@@ -1,0 +1,30 @@
+"""What is trained on rendered people for use on photographs, and shipped.
+
+    python -m ktn_jax.data.people --out DATA --train 20000 --val 0 --photos PHOTOS
+    python train.py --config=configs/photographs.py --workdir=RUN --config.data.root=DATA \\
+        --config.init.backbone=efficientnet-lite0
+
+Two CPU cores do. Measured: see benchmarks/runs.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ktn_lite0
+
+
+def get_config() -> ConfigDict:
+    """Lite0's first blocks stay as ImageNet made them: cheaper, and nearer photographs."""
+    config = ktn_lite0.get_config()
+    config.model.update(tag=4)
+    config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
+    config.data.update(canvas=192, eval_canvas=256, batch_size=8, eval_batch_size=4)
+    config.data.update(threads=1, flip_test=True)
+    config.augment.update(scale_min=0.7, scale_max=1.6, color=0.5)
+    config.optim.update(
+        name="muon", lr=6e-3, weight_decay=0.02, schedule="cosine", warmup_steps=200
+    )
+    config.optim.update(
+        backbone_lr=0.15, hold=("backbone/(conv_stem|blocks_[0-2]/.*)/kernel",), clip=0.0
+    )
+    config.train.update(steps=4000, log_steps=20, save_steps=250, keep=2, ema=0.998)
+    return config
