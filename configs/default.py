@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
                 "box_quantile": 0.002,  # share of pixels beyond each side of a box
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it
-                "checkpoint": "",  # a run's folder, or a detectron2 file: backbone, FPN
+                "checkpoint": "",  # a run's or an export's folder; detectron2 file: FPN too
                 "backbone": "",  # ImageNet weights: a file, or efficientnet-lite0
                 "skip": (),  # regular expressions of names that stay fresh, or unused
             },

@@ -19,9 +19,17 @@ PROGRESS = ("step", "opt_state")
 Run = ocp.CheckpointManager  # of a run's folder
 
 
-def open_run(workdir: str | Path, *, keep: int | None = None) -> Run:
-    """The checkpoint manager of a run's folder; half-written checkpoints are removed."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+def open_run(
+    workdir: str | Path, *, keep: int | None = None, reads_only: bool = False
+) -> Run:
+    """The checkpoint manager of a run's folder.
+
+    reads_only: for another run's folder, where half-written checkpoints are left alone:
+    they may be in the making. Its own run removes them.
+    """
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, cleanup_tmp_directories=not reads_only, read_only=reads_only
+    )
     folder = Path(workdir).absolute() / "checkpoints"
     handlers = {
         "weights": ocp.StandardCheckpointHandler(),
@@ -92,7 +100,7 @@ def _existing(workdir: str | Path) -> Run:
     folder = Path(workdir) / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"no checkpoint in {workdir}; give the --workdir of a training run")
-    run = open_run(workdir)
+    run = open_run(workdir, reads_only=True)
     if run.latest_step() is None:
         raise UserError(f"{folder} holds no finished checkpoint yet; let train.py save one")
     return run

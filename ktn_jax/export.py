@@ -30,9 +30,16 @@ def model_card(
     config: Mapping[str, Any],
     step: int,
     parameters: int,
-    measured: Mapping[str, Any] | None,
+    *,
+    measured: Mapping[str, Any] | None = None,
+    about: str = "",
+    weight_type: str = "float32",
 ) -> str:
-    """The card's text. measured: statistics by metric, or None where nobody measured."""
+    """The card's text.
+
+    measured: statistics by metric, or None where nobody measured.   about: what its
+    maker has to say of it.   weight_type: as stored.
+    """
     data = config["data"]
     lines = ["not measured"]
     if measured:
@@ -52,9 +59,9 @@ Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every p
 {measures}
 - Licence of the code: Apache-2.0. The weights follow their training data's: a model of
   the rendered CC0 people is free to use; DensePose-COCO is CC BY-NC.
-- Pixels: RGB, 0..255; the function normalises. weights.safetensors is float32; its
+- Pixels: RGB, 0..255; the function normalises. weights.safetensors is {weight_type}; its
   SHA-256 stands in config.json.
-"""
+{about}"""
 
 
 @one_line_errors
@@ -64,13 +71,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("workdir", help="folder of a training run")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--measured", type=Path, help="json of eval.py --out, for the card")
+    parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
+    parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
     flags = parser.parse_args(arguments)
     config, network, step, variables = load_run(flags.workdir)
     codec = Codec(**config["codec"])
     measured = json.loads(flags.measured.read_text()) if flags.measured else None
     parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))
-    card = model_card(config, step, parameters, measured)
-    exports.write_export(flags.out, network, codec, variables, config=config, card=card)
+    card = model_card(
+        config,
+        step,
+        parameters,
+        measured=measured,
+        about="\n" + flags.about.read_text() if flags.about else "",
+        weight_type=flags.weight_type,
+    )
+    exports.write_export(
+        flags.out,
+        network,
+        codec,
+        variables,
+        config=config,
+        card=card,
+        weight_type=flags.weight_type,
+    )
     print(f"exported step {step} of {flags.workdir} to {flags.out}")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from jax import export as jax_export
 from safetensors import numpy as safetensors
 
@@ -34,7 +35,7 @@ WEIGHTS, FUNCTION, CONFIG, CARD = (
     "MODEL_CARD.md",
 )
 PLATFORMS = ("cpu", "cuda", "tpu")
-SEPARATOR = "/"
+WEIGHT_TYPES = ("float32", "float16")  # as stored; the function computes in float32
 
 
 def write_export(
@@ -45,10 +46,16 @@ def write_export(
     *,
     config: Mapping[str, Any],
     card: str,
+    weight_type: str = "float32",
 ) -> None:
-    """Write an export. config: the run's; of it, data.eval_canvas is the canvas's side."""
+    """Write an export.
+
+    config: the run's; of it, data.eval_canvas is the canvas's side.   weight_type: one
+    of WEIGHT_TYPES; float16 halves the file.
+    """
     network, variables = fold(network, variables)
-    weights = flatten(variables)
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    weights = {name: np.asarray(value, weight_type) for name, value in flat.items()}
     canvas, flip_test = config["data"]["eval_canvas"], config["data"]["flip_test"]
     (batch,) = jax_export.symbolic_shape("b")
     shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
@@ -78,12 +85,7 @@ def read_export(folder: str | Path) -> tuple[inference.Predict, int]:
             "python -m ktn_jax.export WORKDIR OUT"
         )
     about = json.loads((folder / CONFIG).read_text())
-    blob = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(blob).hexdigest() != about["sha256"]:
-        raise UserError(
-            f"{folder / WEIGHTS} is damaged (checksum differs); export it again"
-        )
-    weights = jax.device_put(safetensors.load(blob))
+    weights = jax.device_put(safetensors.load(_checked(folder)))
     exported = jax_export.deserialize(bytearray((folder / FUNCTION).read_bytes()))
     call = jax.jit(exported.call)
 
@@ -93,31 +95,21 @@ def read_export(folder: str | Path) -> tuple[inference.Predict, int]:
     return run, about["canvas"]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Nested dicts of arrays -> one dict, keys joined by "/"."""
-    flat: dict[str, np.ndarray] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}{SEPARATOR}")
-        else:
-            flat[prefix + key] = np.asarray(value)
-    return flat
-
-
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The way back."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *folders, leaf = name.split(SEPARATOR)
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = value
-    return tree
+def _checked(folder: Path) -> bytes:
+    """The bytes of an export's weights; UserError where the checksum differs."""
+    about = json.loads((folder / CONFIG).read_text())
+    blob = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(blob).hexdigest() != about["sha256"]:
+        raise UserError(
+            f"{folder / WEIGHTS} is damaged (checksum differs); export it again"
+        )
+    return blob
 
 
 def _predict(
     weights: Mapping[str, Any], image: jax.Array, **settings: Any
 ) -> dict[str, jax.Array]:
     """inference.predict from flat weights to a plain dict, which any reader can take."""
-    return vars(inference.predict(unflatten(weights), image, **settings))
+    wide = {name: value.astype(jnp.float32) for name, value in weights.items()}
+    variables = traverse_util.unflatten_dict(wide, sep="/")
+    return vars(inference.predict(variables, image, **settings))

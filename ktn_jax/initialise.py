@@ -21,6 +21,7 @@ Variables = dict[str, Any]  # {"params": tree, "frozen": tree}
 Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
 
 SHOWN = 3  # names of a kind that an error lists
+EXPORTED = "weights.safetensors"  # in the folder of an export, by our names
 
 # A detectron2 model: what is ours of it, and the parts that no network of ours has.
 BOTTOM_UP = "backbone.bottom_up."
@@ -44,6 +45,8 @@ def fill(
             state = read_state(source)
             found = read_detectron2(state, model["backbone"], source=source)
             rooms = ("backbone", "fpn")
+        elif (source / EXPORTED).is_file():
+            found, rooms = read_state(source / EXPORTED), None
         else:
             _, stored = checkpoint.read_weights(source)
             found, rooms = _flat(stored), None

@@ -79,8 +79,10 @@ def first_state(
     """The state to go on from, on the devices: the first of these that there is.
 
     1. resume: the run's newest checkpoint, with step and optimiser.
-    2. config.init.checkpoint: another run's parameters (averaged, if it averages), or
-       backbone and FPN of a detectron2 model. Step 0, a fresh optimiser, and so too:
+    2. config.init.checkpoint: another run's parameters (averaged, if it averages), an
+       export's (its knowledge transfer is folded: skip head/transfer/.* and
+       head/chart_kernel to learn it anew), or backbone and FPN of a detectron2 model.
+       Step 0, a fresh optimiser, and so too:
     3. config.init.backbone: ImageNet weights of the backbone.
     4. scratch: config.seed.
     """

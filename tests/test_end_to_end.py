@@ -1,5 +1,6 @@
 """A run's folder -> eval.py -> export -> predict, and that all of them agree."""
 
+import functools
 import json
 
 import jax
@@ -8,10 +9,13 @@ import pytest
 from PIL import Image
 
 import eval as eval_script
-from ktn_jax import export, exports, inference, predict
+from ktn_jax import export, exports, inference, initialise, predict
 from ktn_jax.codec import Codec
 from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
 from ktn_jax.evaluation import challenge
+from ktn_jax.models.network import init_variables
+
+FOLDED = ("head/transfer/.*", "head/chart_kernel")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 
@@ -52,6 +56,29 @@ def test_the_export_gives_what_the_network_gives(straight, exported):
         "config.json",
         "MODEL_CARD.md",
     }
+
+
+def test_an_export_is_where_another_run_can_start(straight, tmp_path):
+    """In half the bytes, with all but the folded knowledge transfer."""
+    config, network, _, variables = export.load_run(str(straight[0]))
+    about = tmp_path / "about.md"
+    about.write_text("Made by a test.")
+    options = ["--weight-type=float16", f"--about={about}"]
+    out = tmp_path / "half"
+    assert export.main([str(straight[0]), str(out), *options]) == 0
+    assert (out / "MODEL_CARD.md").read_text().endswith("float16; its\n"
+        "  SHA-256 stands in config.json.\n\nMade by a test.")  # fmt: skip
+    init = {"checkpoint": str(out), "backbone": "", "skip": FOLDED}
+    fresh = init_variables(network, 5, config["data"]["canvas"])
+    filled = initialise.fill(fresh, init, config["model"])
+    for path, value in jax.tree_util.tree_leaves_with_path(filled["params"]):
+        names = [key.key for key in path]
+        source = fresh if names[:2] == ["head", "transfer"] else variables
+        expected = functools.reduce(lambda tree, name: tree[name], names, source["params"])
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
+    run, canvas = exports.read_export(out)
+    image = np.random.default_rng(0).integers(0, 255, (1, canvas, canvas, 3))
+    assert inference.host(run(image.astype(np.uint8))).score.dtype == np.float32
 
 
 def test_predict_writes_every_format_and_survives_a_broken_file(
