@@ -120,31 +120,55 @@ def mix_shape(weights: dict[str, float]) -> Shape:
     )
 
 
+def pose_bones(joints: np.ndarray, bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each bone's way from rest to a pose [b, 3, 4], and the posed joints [b, 3].
+
+    joints: [b, 3] at rest.   bends: as of pose_shape.
+    """
+    body = load_body()
+    turn = np.empty_like(bends)
+    posed = np.empty_like(joints)
+    world = np.empty_like(bends)  # the bone from rest to the pose
+    for bone, parent in enumerate(body.parents):
+        turn[bone] = bends[bone] if parent < 0 else turn[parent] @ bends[bone]
+        world[bone] = turn[bone] @ body.straighten[bone]
+        posed[bone] = joints[bone]
+        if parent >= 0:
+            posed[bone] = posed[parent] + world[parent] @ (joints[bone] - joints[parent])
+    shift = posed - np.einsum("bij,bj->bi", world, joints)
+    return np.concatenate([world, shift[:, :, None]], axis=2), posed
+
+
+def skin_points(
+    weights: sparse.csr_matrix, ways: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """Points moved by linear blend skinning. [n, 3], of the points' float type.
+
+    weights: [n, b] rows sum to 1.   ways: [b, 3, 4] of pose_bones.   points: [n, 3].
+    """
+    columns = ways.transpose(0, 2, 1).reshape(len(ways), 12).astype(points.dtype)
+    x, y, z, shift = np.split(weights @ columns, 4, axis=1)
+    return x * points[:, :1] + y * points[:, 1:2] + z * points[:, 2:] + shift
+
+
 def pose_shape(shape: Shape, bends: np.ndarray) -> Shape:
     """A shape posed by linear blend skinning.
 
     bends: [b, 3, 3] rotations; all identity is the T pose. A bend turns about the
     bone's joint and carries everything further out along.
     """
+    ways, joints = pose_bones(shape.joints, bends)
+    return Shape(skin_points(skin_matrix(), ways, shape.vertices), joints)
+
+
+@functools.cache
+def skin_matrix() -> sparse.csr_matrix:
+    """The body's skin weights. [n, b] f64, rows sum to 1."""
     body = load_body()
-    turn = np.empty_like(bends)
-    joints = np.empty_like(shape.joints)
-    world = np.empty_like(bends)  # the bone from rest to the pose
-    for bone, parent in enumerate(body.parents):
-        turn[bone] = bends[bone] if parent < 0 else turn[parent] @ bends[bone]
-        world[bone] = turn[bone] @ body.straighten[bone]
-        joints[bone] = shape.joints[bone]
-        if parent >= 0:
-            reach = shape.joints[bone] - shape.joints[parent]
-            joints[bone] = joints[parent] + world[parent] @ reach
-    shift = joints - np.einsum("bij,bj->bi", world, shape.joints)
-    matrix = np.concatenate([world, shift[:, :, None]], axis=2).reshape(-1, 12)
-    blend = sum(
-        weight[:, None] * matrix[bone]
-        for weight, bone in zip(body.skin_weights.T, body.skin_bones.T, strict=True)
-    ).reshape(-1, 3, 4)
-    moved = np.einsum("nij,nj->ni", blend[:, :, :3], shape.vertices) + blend[:, :, 3]
-    return Shape(moved, joints)
+    number, most = body.skin_bones.shape
+    rows = np.arange(0, number * most + 1, most)
+    entries = (body.skin_weights.ravel(), body.skin_bones.ravel(), rows)
+    return sparse.csr_matrix(entries, shape=(number, len(body.bones)))
 
 
 def find_keypoints(vertices: np.ndarray) -> np.ndarray:

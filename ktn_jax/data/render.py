@@ -1,19 +1,34 @@
-"""Ray casting of posed bodies: which body, face and place on it a pixel shows.
+"""Ray casting of dressed bodies: which figure, face and place on it a pixel shows.
 
 Frame: camera, metres, x right, y down, z away; continuous pixels (y, x), pixel centres
 at +0.5. A body's Y-up frame turns into it by half a turn about X.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
-from scipy import sparse
-
-from ktn_jax.body import cut_charts, load_body
 
 FLIP = np.diag([1.0, -1.0, -1.0])  # Y up, facing us -> camera
+
+
+class Mesh(NamedTuple):
+    """What does not move of a figure; f faces, n vertices."""
+
+    faces: np.ndarray  # [f, 3] i32
+    chart: np.ndarray  # [f] i64 1..24
+    uv: np.ndarray  # [f, 3, 2] f32 in [0, 1]
+    position: np.ndarray  # [n, 3] f32 canonical, see looks
+    worn: np.ndarray  # [f] i8 what a shell's face is made of; -1 on the body
+
+
+class Solid(Protocol):
+    """What can be hit: anything with a mesh and where its vertices are."""
+
+    mesh: Mesh
+    vertices: np.ndarray  # [n, 3] camera metres
 
 
 class Camera(NamedTuple):
@@ -29,7 +44,7 @@ class Camera(NamedTuple):
     def rays(self, yx: np.ndarray) -> np.ndarray:
         """Directions with z = 1 through pixels. yx: [k, 2]. Returns [k, 3]."""
         xy = (yx[:, ::-1] - self.size / 2) / self.focal
-        return np.column_stack([xy, np.ones(len(xy))])
+        return np.column_stack([xy, np.ones(len(xy), xy.dtype)])
 
 
 class Hits(NamedTuple):
@@ -37,41 +52,44 @@ class Hits(NamedTuple):
 
     hit: np.ndarray  # [rays] bool
     person: np.ndarray  # [k] i64, for each hit
-    face: np.ndarray  # [k] i64
+    face: np.ndarray  # [k] i64, among all faces of all figures
     weights: np.ndarray  # [k, 3] barycentric
+    mesh: Mesh  # of all figures, one after the other
 
     def mix(self, corners: np.ndarray) -> np.ndarray:
         """Values between a face's corners. corners: [k, 3, d]. Returns [k, d]."""
         return np.einsum("kc,kcd->kd", self.weights, corners)
 
-    def points(self, vertices: np.ndarray) -> np.ndarray:
-        """Values given at each person's vertices. [people, n, d]. Returns [k, d]."""
-        return self.mix(vertices[self.person[:, None], load_body().faces[self.face]])
+    def points(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Values given at each figure's vertices, [n, d] each. Returns [k, d]."""
+        return self.mix(np.concatenate(list(values))[self.mesh.faces[self.face]])
+
+    def position(self) -> np.ndarray:
+        """Canonical positions. [k, 3]."""
+        return self.mix(self.mesh.position[self.mesh.faces[self.face]])
 
     def chart(self) -> np.ndarray:
         """Charts. [k] 1..24."""
-        return cut_charts().chart[self.face]
+        return self.mesh.chart[self.face]
 
     def uv(self) -> np.ndarray:
         """Chart coordinates. [k, 2] in [0, 1]."""
-        return self.mix(cut_charts().uv[self.face])
+        return self.mix(self.mesh.uv[self.face])
 
 
 class Caster:
-    """Bodies ready to be hit by rays. vertices: [people, n, 3] camera metres."""
+    """Figures ready to be hit by rays."""
 
-    def __init__(self, vertices: np.ndarray, camera: Camera) -> None:
+    def __init__(self, solids: Sequence[Solid], camera: Camera) -> None:
         self._camera = camera
-        triangles = vertices[:, load_body().faces]
-        first, second, third = np.moveaxis(triangles, 2, 0)
-        normal = np.cross(second - first, third - first)
-        # closed surfaces: what a ray meets first always faces the camera
-        self._origin = np.argwhere((normal * first).sum(-1) < 0)
-        kept = triangles[tuple(self._origin.T)]
+        self._mesh = _join([solid.mesh for solid in solids])
+        counts = [len(solid.mesh.faces) for solid in solids]
+        self._person = np.repeat(np.arange(len(solids)), counts)
+        vertices = np.concatenate([s.vertices for s in solids]).astype(np.float32)
         self._scene = rtcore_scene.EmbreeScene()
-        TriangleMesh(self._scene, kept.astype(np.float32))
-        seen = camera.project(vertices)
-        self._boxes = np.stack([seen.min(1), seen.max(1)], axis=1)
+        TriangleMesh(self._scene, vertices, self._mesh.faces)
+        seen = [camera.project(solid.vertices) for solid in solids]
+        self._boxes = [(yx.min(0), yx.max(0)) for yx in seen]
 
     def cast(self, yx: np.ndarray) -> Hits:
         """What is seen at pixels. yx: [rays, 2]."""
@@ -83,17 +101,15 @@ class Caster:
         found = self._scene.run(np.zeros_like(rays), rays, output=1)
         meets = found["primID"] >= 0
         hit[hit] = meets
-        u, v = found["u"][meets].astype(float), found["v"][meets].astype(float)
-        person, face = self._origin[found["primID"][meets]].T
-        return Hits(hit, person, face, np.column_stack([1 - u - v, u, v]))
+        u, v = found["u"][meets], found["v"][meets]
+        face = found["primID"][meets].astype(int)
+        weights = np.column_stack([1 - u - v, u, v])
+        return Hits(hit, self._person[face], face, weights, self._mesh)
 
 
-def vertex_normals(vertices: np.ndarray) -> np.ndarray:
-    """Unit outward normals, by face areas. vertices: [n, 3]. Returns [n, 3]."""
-    faces = load_body().faces
-    corners = vertices[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    shape = (len(vertices), len(faces))
-    rows = (np.ones(faces.size), (faces.ravel(), np.repeat(np.arange(len(faces)), 3)))
-    total = sparse.csr_matrix(rows, shape=shape) @ normal
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+def _join(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh of several."""
+    first = np.cumsum([0] + [len(mesh.position) for mesh in meshes])
+    faces = [m.faces + np.int32(f) for m, f in zip(meshes, first, strict=False)]
+    rest = [np.concatenate(values) for values in list(zip(*meshes, strict=True))[1:]]
+    return Mesh(np.concatenate(faces), *rest)

@@ -3,36 +3,23 @@
 Frame: as in render: camera metres, continuous pixels (y, x).
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ktn_jax.anatomy import COARSE_OF_CHART
-from ktn_jax.body import cut_charts, find_keypoints, load_body, t_pose
 from ktn_jax.data.backgrounds import develop, sample_background, sample_occluder
-from ktn_jax.data.looks import Look, Waves, paint, sample_look, sample_waves, thicken
-from ktn_jax.data.poses import Person, sample_person
-from ktn_jax.data.render import FLIP, Camera, Caster, Hits, vertex_normals
+from ktn_jax.data.figures import Figure, paint_hits, place_figure
+from ktn_jax.data.looks import sample_waves
+from ktn_jax.data.outfits import sample_look
+from ktn_jax.data.poses import sample_person
+from ktn_jax.data.render import Camera, Caster, Hits
 
 _GAP = 0.5  # metres between people's middles, at least
 _NEAR = 1.4  # metres from the camera to a body's middle, at least
 _TRIES = 10
 # Odds of one to four people, in varied and in plain scenes.
 _MANY, _FEW = np.array([[0.3, 0.35, 0.22, 0.13], [0.5, 0.3, 0.14, 0.06]])
-
-
-class Figure(NamedTuple):
-    """A dressed person in front of the camera."""
-
-    vertices: np.ndarray  # [n, 3] the visible surface, over the clothes
-    normals: np.ndarray  # [n, 3] outward
-    keypoints: np.ndarray  # [17, 3]
-    look: Look
-    wrinkles: tuple[Waves, Waves, Waves]
-    middle: np.ndarray  # [3] of the body without clothes
-    crowd: bool  # one of a far group that nobody tells apart
 
 
 class Light(NamedTuple):
@@ -105,13 +92,13 @@ def sample_scene(rng: np.random.Generator, size: int, variety: float = 1.0) -> S
 def render_scene(scene: Scene, rng: np.random.Generator) -> Picture:
     """The picture of a scene; rng is for the photograph's noise alone."""
     size = scene.camera.size
-    caster = Caster(np.stack([f.vertices for f in scene.figures]), scene.camera)
+    caster = Caster(scene.figures, scene.camera)
     hits = caster.cast(_centers(size, 1))
     # a pixel's label is that of its centre, as its colour is mostly
     hidden = scene.occluder[1::2, 1::2].ravel()
     seen = hits.hit & ~hidden
     kept = seen[hits.hit]
-    vertices = np.stack([f.vertices for f in scene.figures])
+    vertices = [f.vertices for f in scene.figures]
     keypoints = np.concatenate([f.keypoints for f in scene.figures])
     before = caster.cast(scene.camera.project(keypoints))
 
@@ -138,37 +125,6 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> Picture:
     )
 
 
-def place_figure(
-    person: Person,
-    look: Look,
-    *,
-    turn: Rotation,
-    middle: np.ndarray,
-    wrinkles: tuple[Waves, Waves, Waves],
-    crowd: bool = False,
-) -> Figure:
-    """A person dressed and put before the camera.
-
-    turn: in the Y-up frame; none faces us.   middle: [3] camera metres, where the middle
-    of the body comes.
-    """
-    posed = person.posed.vertices
-    off = thicken(look, t_pose().vertices, coarse=_vertex_coarse())
-    dressed = posed + off[:, None] * vertex_normals(posed)
-    center = (posed.min(0) + posed.max(0)) / 2
-    matrix = FLIP @ turn.as_matrix()
-    vertices = (dressed - center) @ matrix.T + middle
-    return Figure(
-        vertices=vertices,
-        normals=vertex_normals(vertices),
-        keypoints=(find_keypoints(posed) - center) @ matrix.T + middle,
-        look=look,
-        wrinkles=wrinkles,
-        middle=middle,
-        crowd=crowd,
-    )
-
-
 def _add_figure(
     figures: list[Figure],
     rng: np.random.Generator,
@@ -185,7 +141,7 @@ def _add_figure(
     place: (x, y) of the middle, tall: the height when standing; shares of the image.
     """
     person, look = sample_person(rng, variety), sample_look(rng, variety)
-    height = np.ptp(person.shape.vertices[:, 1])
+    height = person.height
     # most people in photographs face the camera, more or less
     turned = rng.random() < 0.25 + 0.35 * variety
     yaw = rng.uniform(-180, 180) if turned else rng.normal(0, 40)
@@ -205,6 +161,7 @@ def _add_figure(
                     middle=middle,
                     wrinkles=wrinkles,
                     crowd=crowd,
+                    pixels=camera.focal * height / depth,
                 )
             )
             return
@@ -236,29 +193,11 @@ def _color(scene: Scene, caster: Caster) -> np.ndarray:
 
 def _shade(scene: Scene, hits: Hits) -> np.ndarray:
     """Lit colours of what was hit. [k, 3]."""
-    position = hits.mix(t_pose().vertices[load_body().faces[hits.face]])
-    normals = hits.points(np.stack([f.normals for f in scene.figures]))
-    coarse = COARSE_OF_CHART[hits.chart()]
-    color = np.zeros_like(position)
-    for index, figure in enumerate(scene.figures):
-        mine = np.flatnonzero(hits.person == index)
-        at = position[mine]
-        color[mine], worn = paint(figure.look, at, coarse=coarse[mine])
-        folds = np.stack([field(at) for field in figure.wrinkles], axis=-1)
-        normals[mine] += 0.16 * folds * (worn > 0)[:, None]  # skin stays smooth
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    color, normals, _ = paint_hits(scene.figures, hits)
     light = scene.light
     lit = np.clip(normals @ light.direction, 0, None)[:, None]
     sky = 0.85 - 0.15 * normals[:, 1:2]  # what faces down is darker; y points down
     return color * (light.ambient * sky + light.lamp * lit)
-
-
-@functools.cache
-def _vertex_coarse() -> np.ndarray:
-    """A coarse part for each vertex, of one of its faces. [n] 1..8."""
-    coarse = np.ones(len(load_body().base.vertices), int)
-    coarse[load_body().faces] = COARSE_OF_CHART[cut_charts().chart][:, None]
-    return coarse
 
 
 def _centers(size: int, fine: int) -> np.ndarray:

@@ -1,0 +1,133 @@
+"""Dressed people before the camera: their surface, and its unlit colours.
+
+Frame: as in render: camera metres.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ktn_jax.anatomy import COARSE_OF_CHART
+from ktn_jax.body import pose_bones, skin_points
+from ktn_jax.data.garments import dress, worn_faces
+from ktn_jax.data.looks import Look, Waves
+from ktn_jax.data.paints import paint
+from ktn_jax.data.poses import Person, mix_joints
+from ktn_jax.data.render import FLIP, Hits, Mesh
+from ktn_jax.data.template import Template, load_markers, load_template
+
+_FAR = 90  # pixels: smaller figures are made of fewer faces
+
+
+class Figure(NamedTuple):
+    """A dressed person in front of the camera."""
+
+    vertices: np.ndarray  # [n, 3] f32 the visible surface, over the clothes
+    normals: np.ndarray  # [n, 3] f32 outward
+    keypoints: np.ndarray  # [17, 3]
+    mesh: Mesh
+    look: Look
+    wrinkles: tuple[Waves, Waves, Waves]
+    middle: np.ndarray  # [3] of the body without clothes
+    crowd: bool  # one of a far group that nobody tells apart
+
+
+def place_figure(
+    person: Person,
+    look: Look,
+    *,
+    turn: Rotation,
+    middle: np.ndarray,
+    wrinkles: tuple[Waves, Waves, Waves],
+    crowd: bool = False,
+    pixels: float = np.inf,
+) -> Figure:
+    """A person dressed and put before the camera.
+
+    turn: in the Y-up frame; none faces us.   middle: [3] camera metres, where the middle
+    of the body comes.   pixels: about how tall the figure appears.
+    """
+    level = "far" if pixels < _FAR else "near"
+    template, markers = load_template(level), load_markers()
+    share = person.shares.astype(np.float32)
+    ways, _ = pose_bones(mix_joints(person.shares), person.bends)
+    bare = skin_points(
+        markers.weights, ways, markers.rest + np.tensordot(share, markers.targets, 1)
+    )
+    rest = template.rest + np.tensordot(share, template.targets, 1)
+    posed = skin_points(template.weights, ways, rest + dress(look, template))
+    center = (bare.min(0) + bare.max(0)) / 2
+    matrix = FLIP @ turn.as_matrix()
+    mesh, used = _cut(look, template)
+    vertices = (posed[used] - center) @ matrix.T.astype(np.float32) + middle
+    vertices = vertices.astype(np.float32)
+    return Figure(
+        vertices=vertices,
+        normals=_normals(vertices, mesh.faces),
+        keypoints=(markers.keypoints @ bare - center) @ matrix.T + middle,
+        mesh=mesh,
+        look=look,
+        wrinkles=wrinkles,
+        middle=middle,
+        crowd=crowd,
+    )
+
+
+def paint_hits(
+    figures: Sequence[Figure], hits: Hits
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unlit colours [k, 3], unit normals towards the eye's side [k, 3], and covers [k]."""
+    position = hits.position()
+    normals = hits.points([figure.normals for figure in figures])
+    coarse = COARSE_OF_CHART[hits.chart()]
+    worn = hits.mesh.worn[hits.face]
+    color, covers = np.zeros_like(position), np.zeros(len(position), np.int8)
+    for index, figure in enumerate(figures):
+        mine = np.flatnonzero(hits.person == index)
+        at = position[mine]
+        color[mine], covers[mine] = paint(
+            figure.look, at, coarse=coarse[mine], worn=worn[mine]
+        )
+        folds = np.stack([field(at) for field in figure.wrinkles], axis=-1)
+        crease = np.zeros(10, np.float32)  # skin stays smooth
+        for kind, cloth in figure.look.cloth.items():
+            crease[kind] = cloth.crease
+        normals[mine] += crease[covers[mine]][:, None] * folds
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return color, normals, covers
+
+
+def _cut(look: Look, template: Template) -> tuple[Mesh, np.ndarray]:
+    """The mesh of what is worn, and which of the template's vertices it has. [n]."""
+    worn = worn_faces(look, template)
+    kept = np.flatnonzero(worn > -2)
+    faces = template.faces[kept]
+    seen = np.zeros(len(template.rest), bool)
+    seen[faces] = True
+    used = np.flatnonzero(seen)
+    place = np.zeros(len(seen), np.int32)
+    place[used] = np.arange(len(used), dtype=np.int32)
+    mesh = Mesh(
+        faces=place[faces],
+        chart=template.chart[kept],
+        uv=template.uv[kept],
+        position=template.position[used],
+        worn=worn[kept],
+    )
+    return mesh, used
+
+
+def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit outward normals, by face areas. vertices: [n, 3]. Returns [n, 3]."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    normal = np.cross(b - a, c - a)
+    total = np.stack(
+        [
+            np.bincount(faces.ravel(), np.repeat(normal[:, axis], 3), len(vertices))
+            for axis in range(3)
+        ],
+        axis=1,
+    ).astype(np.float32)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
