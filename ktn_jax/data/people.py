@@ -2,8 +2,9 @@
 
     python -m ktn_jax.data.people --out DIR --train 400 --val 60 --size 256
 
-Scene i of a split depends on (seed, split, i) alone. Chart points are spread over the
-visible parts the way annotators were asked to; everything else is exact per pixel.
+Scene i of a split depends on (seed, split, i) and on the photographs given, no more.
+Chart points are spread over the visible parts the way annotators were asked to;
+everything else is exact per pixel. Photographs must show no people: see photographs.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import functools
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from ktn_jax import anatomy
 from ktn_jax.anatomy import NUM_KEYPOINTS, NUM_PARTS, PART_OF_CHART
 from ktn_jax.data.outlines import trace_mask
+from ktn_jax.data.photographs import NO_PHOTOS, Photographs, find_pictures
 from ktn_jax.data.scenes import Picture, Scene, render_scene, sample_scene
 from ktn_jax.errors import UserError, one_line_errors
 
@@ -37,6 +39,7 @@ SPLITS = {  # split -> (folder and file name stem, json's name)
 GRID = 256  # dp_x, dp_y and dp_masks live on a box of this many cells
 _POINTS_PER_PART = 14  # at most, as annotators were given
 _PIXELS_PER_POINT = 25  # at least; small parts get fewer points
+_PIXELS_KEPT = 500  # of a part, drawn at random: enough to spread points evenly over
 _MIN_DENSE = 400  # visible pixels of people who may get chart points
 _DENSE_SHARE = 0.85  # of those people
 _MIN_KEYPOINTS = 60  # visible pixels; smaller people are a box and a mask only
@@ -57,45 +60,55 @@ def render_dataset(
     seed: int = 0,
     variety: float = 1.0,
     processes: int = 1,
+    first: int = 0,
+    photos: Sequence[str | Path] = (),
+    cutouts: Sequence[str | Path] = (),
 ) -> Json:
     """Counts of what was written under `out`; the same for any number of processes.
 
     train, val: numbers of images.   size: of the square images, pixels.
-    variety: 0..1, see sample_scene.
+    variety: 0..1, see sample_scene.   first: index of the first training scene; where
+    it is not 0, images that `out` already has stay, so that shards join.
+    photos, cutouts: folders, see photographs.
     """
     out = Path(out)
-    if min(train, val) < 0 or size < 32 or processes < 1 or not 0 <= variety <= 1:
-        raise UserError(
-            f"cannot render train={train}, val={val}, size={size}, processes={processes}, "
-            f"variety={variety}; counts must be >= 0, size >= 32, processes >= 1, "
-            "variety in 0..1"
-        )
+    _check_numbers(train, val, size, processes, variety, first)
+    pictures = Photographs(find_pictures(photos), find_pictures(cutouts))
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     counts: collections.Counter = collections.Counter()
-    for split, number in (("train", train), ("val", val)):
+    for split, indices in (("train", range(first, first + train)), ("val", range(val))):
         folder, name = SPLITS[split]
         (out / folder).mkdir(exist_ok=True)
-        write = functools.partial(_write_scene, out, split, size, seed, variety)
+        write = functools.partial(_write_scene, out, split, size, seed, variety, pictures)
         entries = list(
             tqdm(
-                _map(write, number, processes),
-                total=number,
+                _map(write, indices, processes),
+                total=len(indices),
                 desc=split,
                 mininterval=1,
             )
         )
+        images = [image for image, _ in entries]
         annotations = [a for _, some in entries for a in some]
-        counts += _count(annotations, number)
-        _write_json(out / "annotations" / name, [i for i, _ in entries], annotations)
+        counts += _count(annotations, len(images))
+        path = out / "annotations" / name
+        if first and path.exists():
+            images, annotations = _join(path, images, annotations)
+        _write_json(path, images, annotations)
     return dict(counts)
 
 
 def make_scene(
-    seed: int, split: str, index: int, size: int, variety: float = 1.0
+    seed: int,
+    split: str,
+    index: int,
+    size: int,
+    variety: float = 1.0,
+    photos: Photographs = NO_PHOTOS,
 ) -> tuple[Scene, Picture]:
     """Scene `index` of a split, and its picture."""
     rng = _generator(seed, split, index)
-    scene = sample_scene(rng, size, variety)
+    scene = sample_scene(rng, size, variety, photos)
     return scene, render_scene(scene, rng)
 
 
@@ -131,7 +144,8 @@ def spread_points(
     for part in np.unique(parts[parts > 0]):
         pixels = np.argwhere(parts == part)
         number = min(_POINTS_PER_PART, -(-len(pixels) // _PIXELS_PER_POINT))
-        centers = pixels[rng.permutation(len(pixels))[:number]].astype(float)
+        pixels = pixels[rng.permutation(len(pixels))[:_PIXELS_KEPT]]
+        centers = pixels[:number].astype(np.float32)
         for _ in range(4):  # k-means: a few rounds even the distances out
             nearest = ((pixels[:, None] - centers) ** 2).sum(-1).argmin(1)
             share = np.bincount(nearest, minlength=number).clip(1)
@@ -147,23 +161,61 @@ def _generator(seed: int, split: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, list(SPLITS).index(split), index])
 
 
+def _check_numbers(
+    train: int, val: int, size: int, processes: int, variety: float, first: int
+) -> None:
+    """Raises unless render_dataset's numbers make sense."""
+    if min(train, val) < 0 or size < 32 or processes < 1 or not 0 <= variety <= 1:
+        raise UserError(
+            f"cannot render train={train}, val={val}, size={size}, processes={processes}, "
+            f"variety={variety}; counts must be >= 0, size >= 32, processes >= 1, "
+            "variety in 0..1"
+        )
+    most = _FIRST_ID["val"] - _FIRST_ID["train"]
+    if first < 0 or first + train > most:
+        raise UserError(
+            f"cannot render training scenes {first}..{first + train - 1}; the first must "
+            f"be >= 0 and the last < {most}; use another seed for more"
+        )
+
+
 def _map(
-    write: functools.partial, number: int, processes: int
+    write: functools.partial, indices: range, processes: int
 ) -> Iterator[tuple[Json, list[Json]]]:
-    """Results of write(0), write(1), ... in order."""
+    """Results of write at each of the indices, in order."""
     if processes == 1:
-        yield from map(write, range(number))
+        yield from map(write, indices)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
-        yield from pool.map(write, range(number), chunksize=4)
+        yield from pool.map(write, indices, chunksize=4)
+
+
+def _join(
+    path: Path, images: list[Json], annotations: list[Json]
+) -> tuple[list[Json], list[Json]]:
+    """The entries of a json with new ones in place of those of the same images."""
+    old = json.loads(path.read_text())
+    new = {image["id"] for image in images}
+    images = images + [i for i in old["images"] if i["id"] not in new]
+    annotations = annotations + [a for a in old["annotations"] if a["image_id"] not in new]
+    return (
+        sorted(images, key=lambda image: image["id"]),
+        sorted(annotations, key=lambda annotation: annotation["id"]),
+    )
 
 
 def _write_scene(
-    out: Path, split: str, size: int, seed: int, variety: float, index: int
+    out: Path,
+    split: str,
+    size: int,
+    seed: int,
+    variety: float,
+    photos: Photographs,
+    index: int,
 ) -> tuple[Json, list[Json]]:
     """Writes one jpeg; returns its image entry and its annotations."""
-    scene, picture = make_scene(seed, split, index, size, variety)
+    scene, picture = make_scene(seed, split, index, size, variety, photos)
     # annotators have dice of their own: how much noise a picture drew is not theirs
     rng = np.random.default_rng([seed, list(SPLITS).index(split), index, 1])
     image_id = _FIRST_ID[split] + index
@@ -322,6 +374,29 @@ def main() -> None:
         help="0..1: how far scenes stray from the plain",
     )
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="index of the first training scene; shards of one seed join in one --out",
+    )
+    parser.add_argument(
+        "--photos",
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="folders of photographs (jpg, png, webp; searched through) to stand people "
+        "in and to cut cloth from. They must show nobody, no parts of people, no statues "
+        "or dolls: whatever they show is labelled as not a person. A file exclude.txt in "
+        "a folder names files to leave out, one name or glob a line",
+    )
+    parser.add_argument(
+        "--cutouts",
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="folders of things cut out (png or webp with alpha), under the same rule",
+    )
     counts = render_dataset(**vars(parser.parse_args()))
     print(", ".join(f"{number} {name}" for name, number in counts.items()))
 

@@ -76,6 +76,12 @@ class Hits(NamedTuple):
         """Chart coordinates. [k, 2] in [0, 1]."""
         return self.mix(self.mesh.uv[self.face])
 
+    def pick(self, kept: np.ndarray) -> "Hits":
+        """Some of the hits; the other rays count as misses. kept: [k] bool."""
+        hit = self.hit.copy()
+        hit[self.hit] = kept
+        return Hits(hit, self.person[kept], self.face[kept], self.weights[kept], self.mesh)
+
 
 class Caster:
     """Figures ready to be hit by rays."""
@@ -105,6 +111,23 @@ class Caster:
         face = found["primID"][meets].astype(int)
         weights = np.column_stack([1 - u - v, u, v])
         return Hits(hit, self._person[face], face, weights, self._mesh)
+
+    def reach(
+        self, points: np.ndarray, normals: np.ndarray, direction: np.ndarray
+    ) -> np.ndarray:
+        """Whether nobody stands between surface points and a lamp at infinity. [k] bool.
+
+        points, normals: [k, 3].   direction: [3] unit, to the lamp. Points that face
+        away from it are not asked for.
+        """
+        asked = normals @ direction > 0
+        # a little off the surface, which is of flat faces
+        start = points[asked] + 0.015 * (normals[asked] + direction)
+        rays = np.broadcast_to(direction, start.shape).astype(np.float32)
+        blocked = self._scene.run(start.astype(np.float32), rays, query="OCCLUDED")
+        reached = np.ones(len(points), bool)
+        reached[asked] = blocked < 0
+        return reached
 
 
 def _join(meshes: Sequence[Mesh]) -> Mesh:
