@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from ktn_jax.data.render import FLIP, Camera
@@ -141,7 +142,14 @@ def cut_paint(
 
     def paint(u: np.ndarray, v: np.ndarray, footprint: np.ndarray) -> tuple:
         color, _ = whole(u, v, footprint)
-        return color, mask[_cells(u, v, size, mask.shape)]
+        # one step of a fine mask may be much smaller than a pixel
+        steps = float(footprint.min()) * min(
+            mask.shape[0] / size[0], mask.shape[1] / size[1]
+        )
+        fit = mask
+        if steps >= 2:
+            fit = np.asarray(Image.fromarray(mask).reduce(min(int(steps), *mask.shape)))
+        return color, fit[_cells(u, v, size, fit.shape)]
 
     return paint
 

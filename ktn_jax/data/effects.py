@@ -40,11 +40,13 @@ def develop(
 def _expose(image: np.ndarray, rng: np.random.Generator, variety: float) -> np.ndarray:
     """Exposure, gamma, contrast, white balance, saturation."""
     stops = rng.normal(0, 0.25 * variety)
+    if rng.random() < 0.7 * variety:  # as a camera meters it
+        stops += 0.6 * np.log2(0.42 / np.clip(image.mean(), 0.05, 1))
     if rng.random() < 0.08 * variety:  # far too bright or too dark
         stops += rng.choice([-1.3, 0.9]) * rng.random()
     image = np.clip(image * np.float32(2**stops), 0, 1)
     image = image ** np.float32(rng.uniform(0.8, 1.25))
-    image = (image - 0.5) * np.float32(rng.uniform(0.75, 1.15 + 0.25 * variety)) + 0.5
+    image = (image - 0.5) * np.float32(rng.uniform(0.75, 1.15 + 0.12 * variety)) + 0.5
     image = image + np.float32(rng.normal(0, 0.04))
     cast = rng.uniform(0.93, 1.07, 3)
     if rng.random() < 0.3 * variety:  # lamps of a room, or shade
@@ -52,7 +54,7 @@ def _expose(image: np.ndarray, rng: np.random.Generator, variety: float) -> np.n
     image = image * cast.astype(np.float32)
     if rng.random() < 0.4 * variety:
         grey = _grey(image)
-        image = grey + np.float32(rng.uniform(0.4, 1.4)) * (image - grey)
+        image = grey + np.float32(rng.uniform(0.4, 1.25)) * (image - grey)
     return image
 
 

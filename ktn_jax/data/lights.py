@@ -10,6 +10,13 @@ import numpy as np
 _MOODS = ("plain", "sun", "overcast", "room", "night", "flash", "backlit", "bright")
 _ODDS = np.array([0.16, 0.2, 0.16, 0.22, 0.06, 0.06, 0.08, 0.06])
 
+_EXPOSED = {  # light on what faces the camera
+    "night": (0.25, 0.7),
+    "flash": (0.9, 1.4),
+    "backlit": (0.3, 0.8),
+    "bright": (1.1, 1.6),
+}
+
 
 class Light(NamedTuple):
     """Lamps at infinity over a hemisphere of sky and one of ground."""
@@ -46,17 +53,42 @@ def sample_light(
     share = rng.dirichlet([1.5] * count)[:, None] if count > 1 else np.ones((1, 1))
     colors = tint * rng.normal(1, 0.08, (count, 3)) if count > 1 else tint[None]
     sky = (2 - tint) * ambient
-    return Light(
+    # snow and sand throw light back, earth does not
+    low, high = (0.65, 0.75) if mood == "plain" else (0.3, 0.9)
+    shadow = 0.0
+    if mood not in ("plain", "overcast"):
+        shadow = float(np.clip(rng.normal(0.85, 0.2), 0, 1))
+    light = Light(
         directions=directions,
         lamps=np.clip(strength * share * colors, 0, None),
         sky=sky,
-        # sand and snow throw light back, earth does not
-        ground=sky * rng.uniform(*((0.3, 0.9) if mood != "plain" else (0.65, 0.75))),
+        ground=sky * rng.uniform(low, high),
         up=up,
-        shadow=0.0
-        if mood == "plain"
-        else float(np.clip(rng.normal(0.85, 0.2), 0, 1)) * (mood != "overcast"),
+        shadow=shadow,
         gloss=rng.uniform(0, 0.35) * variety,
+    )
+    if mood == "plain":
+        return light
+    # a photographer exposes for what faces the camera, more or less
+    facing = irradiance(light, np.array([[0, -0.3, -0.954]]), None).mean()
+    return _scale(light, rng.uniform(*_EXPOSED.get(str(mood), (0.65, 1.15))) / facing)
+
+
+def suit_light(light: Light, image: np.ndarray, rng: np.random.Generator) -> Light:
+    """The light, as bright and as tinted as a photograph's place is, more or less.
+
+    image: [h, w, 3] in 0..1.
+    """
+    mean = image.mean((0, 1)) + 0.12
+    bright = (mean.mean() / 0.55) ** rng.uniform(0.3, 0.9)
+    tint = (mean / mean.mean()) ** rng.uniform(0, 0.6)
+    return _scale(light, np.clip(bright, 0.45, 1.4) * np.clip(tint, 0.7, 1.4))
+
+
+def _scale(light: Light, factor: np.ndarray | float) -> Light:
+    """The light, brighter by a factor, or by one for each colour."""
+    return light._replace(
+        lamps=light.lamps * factor, sky=light.sky * factor, ground=light.ground * factor
     )
 
 
@@ -80,15 +112,15 @@ def mirrored(light: Light, normals: np.ndarray, toward: np.ndarray) -> np.ndarra
 
 
 def _strengths(rng: np.random.Generator, mood: str) -> tuple[float, float]:
-    """Strengths of all lamps together and of the sky."""
+    """Strengths of all lamps and of the sky; but for "plain" only their ratio counts."""
     low, high, dim, light = {
         "plain": (0.45, 0.85, 0.3, 0.65),
-        "sun": (0.7, 1.3, 0.25, 0.5),
+        "sun": (0.7, 1.3, 0.3, 0.6),
         "overcast": (0.0, 0.25, 0.7, 1.1),
-        "room": (0.4, 0.9, 0.25, 0.6),
-        "night": (0.25, 0.7, 0.04, 0.2),
-        "flash": (0.7, 1.2, 0.1, 0.3),
-        "backlit": (0.6, 1.4, 0.2, 0.5),
+        "room": (0.4, 0.9, 0.3, 0.7),
+        "night": (0.25, 0.7, 0.05, 0.25),
+        "flash": (0.7, 1.2, 0.1, 0.4),
+        "backlit": (0.6, 1.4, 0.3, 0.7),
         "bright": (0.8, 1.5, 0.6, 1.0),
     }[mood]
     return rng.uniform(low, high), rng.uniform(dim, light)

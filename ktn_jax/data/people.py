@@ -39,7 +39,7 @@ SPLITS = {  # split -> (folder and file name stem, json's name)
 GRID = 256  # dp_x, dp_y and dp_masks live on a box of this many cells
 _POINTS_PER_PART = 14  # at most, as annotators were given
 _PIXELS_PER_POINT = 25  # at least; small parts get fewer points
-_PIXELS_KEPT = 500  # of a part, drawn at random: enough to spread points evenly over
+_PIXELS_KEPT = 400  # of a part, drawn at random: enough to spread points evenly over
 _MIN_DENSE = 400  # visible pixels of people who may get chart points
 _DENSE_SHARE = 0.85  # of those people
 _MIN_KEYPOINTS = 60  # visible pixels; smaller people are a box and a mask only
@@ -145,16 +145,22 @@ def spread_points(
         pixels = np.argwhere(parts == part)
         number = min(_POINTS_PER_PART, -(-len(pixels) // _PIXELS_PER_POINT))
         pixels = pixels[rng.permutation(len(pixels))[:_PIXELS_KEPT]]
-        centers = pixels[:number].astype(np.float32)
+        places = pixels.astype(float)
+        centers = places[:number]
         for _ in range(4):  # k-means: a few rounds even the distances out
-            nearest = ((pixels[:, None] - centers) ** 2).sum(-1).argmin(1)
-            share = np.bincount(nearest, minlength=number).clip(1)
-            for axis in (0, 1):
-                total = np.bincount(nearest, pixels[:, axis], minlength=number)
-                centers[:, axis] = total / share
-        closest = ((pixels[:, None] - centers) ** 2).sum(-1).argmin(0)
-        chosen.append(pixels[np.unique(closest)])
+            mine = np.eye(number)[_gaps(places, centers).argmin(1)]
+            centers = (mine.T @ places) / mine.sum(0).clip(1)[:, None]
+        chosen.append(pixels[np.unique(_gaps(places, centers).argmin(0))])
     return tuple(np.concatenate(chosen).T)
+
+
+def _gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Squared distances. first: [n, 2], second: [m, 2]. Returns [n, m]."""
+    apart = first @ second.T
+    apart *= -2
+    apart += (second**2).sum(1)
+    apart += (first**2).sum(1)[:, None]
+    return apart
 
 
 def _generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -262,10 +268,11 @@ def _annotate_person(
 def _annotate_surface(picture: Picture, mask: np.ndarray, rng: np.random.Generator) -> Json:
     """The dp_ fields of a person."""
     x, y, width, height = _box(mask)
-    parts = np.where(mask, PART_OF_CHART[picture.chart], 0)
-    row, column = spread_points(parts, rng)
-    uv = picture.uv[row, column].round(5)
-    inside = parts[y : y + height, x : x + width]
+    window = np.s_[y : y + height, x : x + width]
+    inside = np.where(mask[window], PART_OF_CHART[picture.chart[window]], 0)
+    row, column = spread_points(inside, rng)
+    row, column = row + y, column + x
+    uv = picture.uv[row, column].astype(float).round(5)
     grid = (np.arange(GRID) + 0.5) / GRID
     grid = inside[np.ix_((grid * height).astype(int), (grid * width).astype(int))]
     return {

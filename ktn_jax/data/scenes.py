@@ -10,7 +10,7 @@ import numpy as np
 from ktn_jax.data.canvas import Canvas
 from ktn_jax.data.effects import develop
 from ktn_jax.data.figures import Figure, paint_hits
-from ktn_jax.data.lights import Light, irradiance, mirrored, sample_light
+from ktn_jax.data.lights import Light, irradiance, mirrored, sample_light, suit_light
 from ktn_jax.data.looks import SKIN
 from ktn_jax.data.photographs import NO_PHOTOS, Photographs
 from ktn_jax.data.placing import Group, place_people
@@ -65,6 +65,9 @@ def sample_scene(
     light = sample_light(rng, group.view.up, variety, kind == "room")
     site = Site(rng, group.view, light, photos, group.spots)
     canvas = draw_surroundings(site, kind, variety=variety)
+    if kind == "photo" and rng.random() < 0.75:
+        light = suit_light(light, canvas.image, rng)
+        site = site._replace(light=light)
     if group.grounded and group.figures:
         _darken_ground(canvas, site, group)
     if rng.random() < 0.5 * variety:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ktn_jax.data.backgrounds import plain_background
+from ktn_jax.data.backgrounds import draw_shapes, plain_background
 from ktn_jax.data.canvas import (
     Canvas,
     Paint,
@@ -78,6 +78,10 @@ def draw_surroundings(site: Site, kind: str, *, variety: float) -> Canvas:
     if rng.random() < 0.5 * variety and kind != "plain":
         for _ in range(rng.integers(1, 4)):
             _stand_thing(canvas, site)
+    if rng.random() < 0.12 * variety and kind != "plain":  # limb-like shapes and others
+        backdrop = Image.fromarray(_to_bytes(canvas.image))
+        draw_shapes(backdrop, rng, rng.integers(1, 7))
+        canvas.image = np.asarray(backdrop, np.float32) / 255
     if variety and rng.random() < 0.6:
         canvas.image = blur(canvas.image, 0.012 * size * rng.random() ** 2)
     return canvas
@@ -107,7 +111,7 @@ def level_texture(
         return photo_texture(sample_patch(rng, photos.scenes, 128), texel)
     texture = sample_texture(rng, kinds, texel)
     if tones is None:
-        return texture
+        return _mute(texture, rng)
     stops = np.array(tones) / 255 * rng.normal(1, 0.12) * rng.normal(1, 0.05, 3)
     return texture._replace(colors=blend(stops))
 
@@ -125,6 +129,20 @@ def thing_texture(
 def light_on(light: Light, normal: np.ndarray) -> np.ndarray:
     """Light on a flat face. normal: [3]. Returns [3]."""
     return irradiance(light, normal[None], None)[0]
+
+
+def _mute(texture: Texture, rng: np.random.Generator) -> Texture:
+    """A texture in the colours of floors and walls: mostly pale or brown, with little
+    contrast."""
+    colors = texture.colors
+    mean = colors.mean(0)
+    goal = mean
+    if rng.random() < 0.75:
+        warm = np.array([1, 0.93, 0.82]) if rng.random() < 0.6 else np.ones(3)
+        goal = rng.uniform(0.25, 0.95) * (warm + rng.normal(0, 0.03, 3))
+    contrast = rng.uniform(0.05, 0.7) ** 1.3
+    muted = np.clip(goal + contrast * (colors - mean), 0, 1)
+    return texture._replace(colors=muted.astype(np.float32))
 
 
 def _sky(site: Site) -> np.ndarray:
@@ -181,9 +199,7 @@ def _room(canvas: Canvas, site: Site) -> None:
     back = max(turned[:, 1].max(), 0) + 0.5 + rng.gamma(1.5, 1.2)
     high = max(rng.uniform(2.3, 3.6), view.height + 0.4)
     wall = sample_texture(rng, "clouds clouds clouds bricks planks tiles cloth", 0.01)
-    if rng.random() < 0.5:  # painted: nearly one colour
-        mean = wall.colors.mean(0)
-        wall = wall._replace(colors=mean + 0.15 * (wall.colors - mean))
+    wall = _mute(wall, rng)
     top = view.place(0, high, 0)
     ceiling = plain_paint(
         wall._replace(colors=0.8 + 0.1 * wall.colors), light_on(light, -view.up) + 0.2

@@ -51,7 +51,9 @@ def draw_seat(canvas: Canvas, site: Site, keypoints: np.ndarray) -> None:
     hips = keypoints[[_AT["left_hip"], _AT["right_hip"]]].mean(0)
     knees = keypoints[[_AT["left_knee"], _AT["right_knee"]]].mean(0)
     high = hips @ view.up + view.height - 0.12
-    if not 0.2 < high < 0.6 or abs((hips - knees) @ view.up) > 0.2:
+    neck = keypoints[[_AT["left_shoulder"], _AT["right_shoulder"]]].mean(0)
+    upright = (neck - hips) @ view.up > 0.3
+    if not 0.2 < high < 0.6 or abs((hips - knees) @ view.up) > 0.2 or not upright:
         return
     back = hips - knees
     at = hips + 0.1 * back
