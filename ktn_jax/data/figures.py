@@ -95,6 +95,9 @@ def paint_hits(
         for kind, cloth in figure.look.cloth.items():
             crease[kind] = cloth.crease
         normals[mine] += crease[covers[mine]][:, None] * folds
+    inside = np.flatnonzero(worn >= 0)  # sheets may be seen from within
+    eye = hits.points([figure.vertices for figure in figures], inside)
+    normals[inside] *= -np.sign((normals[inside] * eye).sum(1, keepdims=True))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return color, normals, covers
 
@@ -104,11 +107,10 @@ def _cut(look: Look, template: Template) -> tuple[Mesh, np.ndarray]:
     worn = worn_faces(look, template)
     kept = np.flatnonzero(worn > -2)
     faces = template.faces[kept]
-    seen = np.zeros(len(template.rest), bool)
+    seen = template.shell == 0
     seen[faces] = True
     used = np.flatnonzero(seen)
-    place = np.zeros(len(seen), np.int32)
-    place[used] = np.arange(len(used), dtype=np.int32)
+    place = np.cumsum(seen, dtype=np.int32) - np.int32(1)
     mesh = Mesh(
         faces=place[faces],
         chart=template.chart[kept],

@@ -61,20 +61,23 @@ def worn_faces(look: Look, template: Template) -> np.ndarray:
         PACK: PACK_CLOTH if look.pack else -2,
         CONE: look.hems[0].kind if look.hems else -2,
     }
-    worn = np.array([_BY_COVER] + [table[shell] for shell in range(1, 6)])
-    worn = worn[template.face_shell].astype(np.int8)
-    corners = template.faces
+    body = int((template.face_shell == 0).sum())  # the body's faces come first
+    shell, corners = template.face_shell[body:], template.faces[body:]
+    worn = np.array([_BY_COVER] + [table[kind] for kind in range(1, 6)], np.int8)[shell]
     y, around = template.position[corners, 1], template.around[corners]
-    angle = np.abs((around + np.pi) % (2 * np.pi) - np.pi).max(1)
     for hem in look.hems:
-        out = (y.max(1) > hem.top) | (y.min(1) < hem.bottom) | (angle <= hem.gap + 1e-3)
-        worn[(template.face_shell == CONE) & out] = -2
-    out = (y.min(1) < look.hair_length) & (template.face_shell == CURTAIN)
-    worn[out] = -2
+        out = (y.max(1) > hem.top) | (y.min(1) < hem.bottom)
+        out |= _away(around, 0).max(1) <= hem.gap + 1e-3
+        worn[(shell == CONE) & out] = -2
+    worn[(y.min(1) < look.hair_length) & (shell == CURTAIN)] = -2
     side, _, middle = look.brim
-    away = np.abs((around - middle + np.pi) % (2 * np.pi) - np.pi).max(1)
-    worn[(template.face_shell == BRIM) & (away > side)] = -2
-    return worn
+    worn[(shell == BRIM) & (_away(around, middle).max(1) > side)] = -2
+    return np.concatenate([np.full(body, _BY_COVER, np.int8), worn])
+
+
+def _away(around: np.ndarray, middle: float) -> np.ndarray:
+    """Angles between directions, without sign. Any shape."""
+    return np.abs((around - middle + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _hang(kind: int, position: np.ndarray) -> np.ndarray:
@@ -119,9 +122,10 @@ def _shift_shells(look: Look, template: Template, shift: np.ndarray) -> None:
         mine = shell == CONE
         cloth = look.cloth[hem.kind]
         fall = np.clip(hem.top - at[mine, 1], 0, None)
-        deep = 0.35 * hem.flare * fall
-        pleats = deep * np.sin(template.around[mine] * 9 + 2 * cloth.waves(at[mine]))
-        off = cloth.thickness + 0.5 * cloth.loose + hem.flare * fall + pleats
+        number = 4 + int(6 * (cloth.waves.phase[0] % 1))
+        turn = number * template.around[mine] + 0.5 * cloth.waves(at[mine] / 3)
+        deep = (0.02 + 0.3 * min(hem.flare, 0.25)) * fall * np.sin(turn)
+        off = cloth.thickness + 0.5 * cloth.loose + hem.flare * fall + deep
         shift[mine] = (off + 0.004)[:, None] * out[mine]
     if look.curtain:
         mine = shell == CURTAIN

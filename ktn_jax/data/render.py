@@ -60,9 +60,15 @@ class Hits(NamedTuple):
         """Values between a face's corners. corners: [k, 3, d]. Returns [k, d]."""
         return np.einsum("kc,kcd->kd", self.weights, corners)
 
-    def points(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Values given at each figure's vertices, [n, d] each. Returns [k, d]."""
-        return self.mix(np.concatenate(list(values))[self.mesh.faces[self.face]])
+    def points(
+        self, values: Sequence[np.ndarray], some: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Values given at each figure's vertices, [n, d] each. Returns [k, d].
+
+        some: indices of the hits to look at, or all.
+        """
+        corners = np.concatenate(list(values))[self.mesh.faces[self.face[some]]]
+        return np.einsum("kc,kcd->kd", self.weights[some], corners)
 
     def position(self) -> np.ndarray:
         """Canonical positions. [k, 3]."""
