@@ -15,7 +15,8 @@ FLOORS = [
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
         "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
-        "data.backgrounds", "data.looks",
+        "data.backgrounds", "data.figures", "data.garments", "data.looks", "data.outfits",
+        "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",

@@ -88,7 +88,8 @@ def _hang(kind: int, position: np.ndarray) -> np.ndarray:
         arm = 0.3 + 0.6 * ramp(x, 0.2, 0.42)
         return np.where(x > 0.2, arm, trunk)
     if kind == BOTTOM:
-        return 0.15 + 0.85 * ramp(y, 0.1, -0.5)
+        # straight legs: further off where calves grow thin
+        return 0.15 + 0.55 * ramp(y, 0.1, -0.4) + 0.6 * ramp(y, -0.45, -0.7)
     return np.ones(len(position))
 
 

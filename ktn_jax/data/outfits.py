@@ -114,7 +114,8 @@ def _sample_cloths(rng: np.random.Generator, patch: np.ndarray | None) -> dict[i
         elif rng.random() < 0.15:
             color = np.full(3, rng.choice([0.93, 0.06])) + rng.normal(0, 0.01, 3)
         pattern = str(rng.choice(_PATTERNS, p=_PATTERN_ODDS))
-        if kind in (SHOES, GLOVES, PACK) or (kind == BOTTOM and rng.random() < 0.6):
+        calm = kind in (BOTTOM, HAT, COAT) and rng.random() < 0.65
+        if calm or kind in (SHOES, GLOVES, PACK):
             pattern = "plain"
         if patch is not None and rng.random() < 0.25:
             pattern = "patch"
@@ -147,7 +148,8 @@ def _sample_details(rng: np.random.Generator, kind: int) -> tuple[str, ...]:
 
 def _sample_hair(rng: np.random.Generator, look: Look) -> Look:
     """Hair of many cuts; bald now and then."""
-    tone = blend_tones(rng, _HAIR_TONES)
+    dark = look.skin.mean() < 0.55 and rng.random() < 0.85  # dark skin, dark hair
+    tone = blend_tones(rng, _HAIR_TONES[:3] if dark else _HAIR_TONES)
     if rng.random() < 0.04:  # dyed
         tone = sample_color(rng)
     hair = Cloth(
