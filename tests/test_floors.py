@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
-    {"anatomy", "geometry", "errors", "files", "runs"},
+    {"anatomy", "geometry", "errors", "files", "rig", "runs"},
     {"records", "structs", "maps", "body", "graph.words", "pickles"},
     {"embedding", "mirror", "graph.matrices", "weights"},
     {"graph.stored", "graph.genome", "graph.show"},

@@ -26,10 +26,11 @@ _MIDLINE = 0.004  # metres: cloth of one leg ends before the other leg's side
 _BY_COVER = -1  # worn of a face that says nothing: look at each point
 
 
-def dress(look: Look, template: Template) -> np.ndarray:
-    """Shifts of all vertices in the rest pose. [n, 3] f32 metres."""
+def dress(look: Look, template: Template) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts of all vertices in the rest pose, [n, 3] f32 metres, and their covers [n]."""
     body = template.shell == 0
-    worn = np.where(body, cover(look, template.position, coarse=template.coarse), SKIN)
+    covers = cover(look, template.position, coarse=template.coarse)
+    worn = np.where(body, covers, SKIN)
     off = np.zeros(len(worn), np.float32)
     for kind, cloth in look.cloth.items():
         mine = np.flatnonzero(worn == kind)
@@ -49,21 +50,15 @@ def dress(look: Look, template: Template) -> np.ndarray:
     _sole(look, template, worn, shift)
     _keep_apart(template, shift)
     _shift_shells(look, template, shift)
-    return shift
+    table = np.maximum(_shell_covers(look), SKIN)
+    return shift, np.where(body, covers, table[template.shell])
 
 
 def worn_faces(look: Look, template: Template) -> np.ndarray:
-    """What each face shows: a cover of looks, -1 to look at each point, -2 if unused. [f]."""
-    table = {
-        CURTAIN: HAIR if look.curtain else -2,
-        BALL: HAIR if look.knot else -2,
-        BRIM: HAT if look.brim[1] else -2,
-        PACK: PACK_CLOTH if look.pack else -2,
-        CONE: look.hems[0].kind if look.hems else -2,
-    }
+    """What each face shows: a cover, -1 to look at each point, -2 if unused. [f]."""
     body = int((template.face_shell == 0).sum())  # the body's faces come first
     shell, corners = template.face_shell[body:], template.faces[body:]
-    worn = np.array([_BY_COVER] + [table[kind] for kind in range(1, 6)], np.int8)[shell]
+    worn = _shell_covers(look)[shell]
     y, around = template.position[corners, 1], template.around[corners]
     for hem in look.hems:
         out = (y.max(1) > hem.top) | (y.min(1) < hem.bottom)
@@ -73,6 +68,19 @@ def worn_faces(look: Look, template: Template) -> np.ndarray:
     side, _, middle = look.brim
     worn[(shell == BRIM) & (_away(around, middle).max(1) > side)] = -2
     return np.concatenate([np.full(body, _BY_COVER, np.int8), worn])
+
+
+def _shell_covers(look: Look) -> np.ndarray:
+    """What each shell is made of, by kind; -1 for the body, -2 if unused. [6]."""
+    table = {
+        0: _BY_COVER,
+        CURTAIN: HAIR if look.curtain else -2,
+        BALL: HAIR if look.knot else -2,
+        BRIM: HAT if look.brim[1] else -2,
+        PACK: PACK_CLOTH if look.pack else -2,
+        CONE: look.hems[0].kind if look.hems else -2,
+    }
+    return np.array([table[shell] for shell in range(len(table))], np.int8)
 
 
 def _away(around: np.ndarray, middle: float) -> np.ndarray:
@@ -137,7 +145,7 @@ def _shift_shells(look: Look, template: Template, shift: np.ndarray) -> None:
         y, z, wide, tall = look.knot
         middle = np.array([0, 0.79, -0.055])
         grown = (at[mine] - middle) * (np.array([wide, tall, wide]) / 0.045)
-        shift[mine] = grown + (0, y, z) - at[mine]
+        shift[mine] = grown + np.array([0, y, z]) - at[mine]
     if look.brim[1]:
         mine = np.flatnonzero(shell == BRIM)
         share = np.repeat((0, 0.5, 1), len(mine) // 3)

@@ -25,10 +25,9 @@ from ktn_jax.data.looks import (
     sample_waves,
 )
 
-_HAIR_TONES = np.array(
-    [(16, 13, 12), (34, 25, 20), (62, 42, 28), (110, 74, 44), (150, 112, 66)]
-    + [(206, 176, 122), (176, 172, 168), (225, 222, 216)]
-)
+_HAIR_TONES = np.array([(16, 13, 12), (34, 25, 20), (62, 42, 28), (110, 74, 44),
+                        (150, 112, 66), (206, 176, 122), (176, 172, 168),
+                        (225, 222, 216)])  # fmt: skip
 _PATTERNS = ("plain", "stripes", "bands", "checks", "dots", "blotches", "plaid")
 _PATTERN_ODDS = (0.5, 0.09, 0.1, 0.06, 0.05, 0.1, 0.1)
 _DARK = np.array([0.22, 0.24, 0.3])  # what most trousers and coats are near to

@@ -265,7 +265,7 @@ def _pockets(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.nda
 
 def _faded(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray:
     """Washed out on thighs and seat, as jeans are."""
-    x, y, z = np.abs(at[:, 0]), at[:, 1], at[:, 2]
+    x, y = np.abs(at[:, 0]), at[:, 1]
     spot = np.exp(-(((y + 0.2) / 0.2) ** 2) - ((x - 0.1) / 0.05) ** 2)
     return _mix(color, 0.4 * spot, np.clip(1.5 * look.cloth[kind].color + 0.15, 0, 1))
 

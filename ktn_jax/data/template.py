@@ -13,8 +13,9 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ktn_jax.anatomy import COARSE, COARSE_OF_CHART
-from ktn_jax.body import cut_charts, load_body, skin_matrix, skin_points, t_pose
+from ktn_jax.body import cut_charts, load_body, skin_matrix, t_pose
 from ktn_jax.data.shells import Shell, build_shells, label_faces
+from ktn_jax.rig import skin_points
 
 ASSET = Path(__file__).parents[1] / "assets" / "thin.npz"
 _TOE_ROUNDS = 30  # more, until the toes are one
