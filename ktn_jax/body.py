@@ -7,15 +7,14 @@ T pose (palms down, thumbs front), about the T pose's own X, Y and Z.
 """
 
 import functools
-import itertools
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial.transform import Rotation
 
 from ktn_jax.anatomy import MIRRORED_CHART, NUM_CHARTS, NUM_KEYPOINTS, mirror_uv
+from ktn_jax.rig import skin_points, straighten
 
 ASSET = Path(__file__).parent / "assets" / "body.npz"
 HEIGHT = 1.79  # metres; at this height geodesics have the scale of the official metric
@@ -100,7 +99,7 @@ def load_body() -> Body:
         keypoints=sparse.csr_matrix(regressor, shape=(NUM_KEYPOINTS, len(base.vertices))),
         faces=np.concatenate([left, mirror[left][:, ::-1]]),
         mirror=mirror,
-        straighten=_straighten(base.joints, bones),
+        straighten=straighten(base.joints, bones),
     )
 
 
@@ -137,18 +136,6 @@ def pose_bones(joints: np.ndarray, bends: np.ndarray) -> tuple[np.ndarray, np.nd
             posed[bone] = posed[parent] + world[parent] @ (joints[bone] - joints[parent])
     shift = posed - np.einsum("bij,bj->bi", world, joints)
     return np.concatenate([world, shift[:, :, None]], axis=2), posed
-
-
-def skin_points(
-    weights: sparse.csr_matrix, ways: np.ndarray, points: np.ndarray
-) -> np.ndarray:
-    """Points moved by linear blend skinning. [n, 3], of the points' float type.
-
-    weights: [n, b] rows sum to 1.   ways: [b, 3, 4] of pose_bones.   points: [n, 3].
-    """
-    columns = ways.transpose(0, 2, 1).reshape(len(ways), 12).astype(points.dtype)
-    x, y, z, shift = np.split(weights @ columns, 4, axis=1)
-    return x * points[:, :1] + y * points[:, 1:2] + z * points[:, 2:] + shift
 
 
 def pose_shape(shape: Shape, bends: np.ndarray) -> Shape:
@@ -336,34 +323,6 @@ def _lay_hand(corners: np.ndarray, names: list[int]) -> tuple[np.ndarray, np.nda
     along = (along - along.min()) / np.ptp(along)
     uv = np.stack([np.where(palm, 1 - across, across), along], axis=-1)
     return np.full(len(corners), name), uv
-
-
-def _straighten(joints: np.ndarray, bones: tuple[str, ...]) -> np.ndarray:
-    """Rotation of each bone from the rest pose to the T pose. [b, 3, 3]."""
-    at = dict(zip(bones, joints, strict=True))
-    turn = {bone: np.eye(3) for bone in bones}
-    for side, out in (("_l", _X), ("_r", -_X)):
-        arm = np.eye(3)
-        chain = ("upperarm", "lowerarm", "hand", "middle_01")
-        for bone, end in itertools.pairwise(chain):
-            arm = _shortest(arm @ (at[end + side] - at[bone + side]), out) @ arm
-            turn[bone + side] = arm
-        for bone in bones:
-            if bone.endswith(side) and "_0" in bone:  # fingers follow the hand
-                turn[bone] = arm
-        leg = np.eye(3)
-        for bone, end in (("thigh", "calf"), ("calf", "foot")):  # feet stay flat
-            leg = _shortest(leg @ (at[end + side] - at[bone + side]), -_Y) @ leg
-            turn[bone + side] = leg
-    return np.stack([turn[bone] for bone in bones])
-
-
-def _shortest(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The rotation [3, 3] that takes one direction to another the shortest way."""
-    axis = np.cross(start, end)
-    angle = np.arctan2(np.linalg.norm(axis), start @ end)
-    length = max(np.linalg.norm(axis), 1e-12)
-    return Rotation.from_rotvec(axis / length * angle).as_matrix()
 
 
 assert set(_RULES) | {int(MIRRORED_CHART[c]) for c in _RULES} == set(range(1, NUM_CHARTS))

@@ -10,13 +10,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ktn_jax.anatomy import COARSE_OF_CHART
-from ktn_jax.body import pose_bones, skin_points
+from ktn_jax.body import pose_bones
 from ktn_jax.data.garments import dress, worn_faces
 from ktn_jax.data.looks import Look, Waves
 from ktn_jax.data.paints import paint
 from ktn_jax.data.poses import Person, mix_joints
 from ktn_jax.data.render import FLIP, Hits, Mesh
 from ktn_jax.data.template import Template, load_markers, load_template
+from ktn_jax.rig import skin_points
 
 _FAR = 90  # pixels: smaller figures are made of fewer faces
 
@@ -25,11 +26,10 @@ class Figure(NamedTuple):
     """A dressed person in front of the camera."""
 
     vertices: np.ndarray  # [n, 3] f32 the visible surface, over the clothes
-    normals: np.ndarray  # [n, 3] f32 outward
+    normals: np.ndarray  # [n, 3] f32 outward, turned by folds, not of unit length
     keypoints: np.ndarray  # [17, 3]
     mesh: Mesh
     look: Look
-    wrinkles: tuple[Waves, Waves, Waves]
     middle: np.ndarray  # [3] of the body without clothes
     crowd: bool  # one of a far group that nobody tells apart
 
@@ -57,7 +57,8 @@ def place_figure(
         markers.weights, ways, markers.rest + np.tensordot(share, markers.targets, 1)
     )
     rest = template.rest + np.tensordot(share, template.targets, 1)
-    posed = skin_points(template.weights, ways, rest + dress(look, template))
+    shift, covers = dress(look, template)
+    posed = skin_points(template.weights, ways, rest + shift)
     center = (bare.min(0) + bare.max(0)) / 2
     matrix = FLIP @ turn.as_matrix()
     mesh, used = _cut(look, template)
@@ -65,11 +66,10 @@ def place_figure(
     vertices = vertices.astype(np.float32)
     return Figure(
         vertices=vertices,
-        normals=_normals(vertices, mesh.faces),
+        normals=_crease(look, wrinkles, mesh, covers[used], _normals(vertices, mesh.faces)),
         keypoints=(markers.keypoints @ bare - center) @ matrix.T + middle,
         mesh=mesh,
         look=look,
-        wrinkles=wrinkles,
         middle=middle,
         crowd=crowd,
     )
@@ -90,11 +90,9 @@ def paint_hits(
         color[mine], covers[mine] = paint(
             figure.look, at, coarse=coarse[mine], worn=worn[mine]
         )
-        folds = np.stack([field(at) for field in figure.wrinkles], axis=-1)
-        crease = np.zeros(10, np.float32)  # skin stays smooth
-        for kind, cloth in figure.look.cloth.items():
-            crease[kind] = cloth.crease
-        normals[mine] += crease[covers[mine]][:, None] * folds
+    inside = np.flatnonzero(worn >= 0)  # sheets may be seen from within
+    eye = hits.points([figure.vertices for figure in figures], inside)
+    normals[inside] *= -np.sign((normals[inside] * eye).sum(1, keepdims=True))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return color, normals, covers
 
@@ -104,11 +102,10 @@ def _cut(look: Look, template: Template) -> tuple[Mesh, np.ndarray]:
     worn = worn_faces(look, template)
     kept = np.flatnonzero(worn > -2)
     faces = template.faces[kept]
-    seen = np.zeros(len(template.rest), bool)
+    seen = template.shell == 0
     seen[faces] = True
     used = np.flatnonzero(seen)
-    place = np.zeros(len(seen), np.int32)
-    place[used] = np.arange(len(used), dtype=np.int32)
+    place = np.cumsum(seen, dtype=np.int32) - np.int32(1)
     mesh = Mesh(
         faces=place[faces],
         chart=template.chart[kept],
@@ -117,6 +114,17 @@ def _cut(look: Look, template: Template) -> tuple[Mesh, np.ndarray]:
         worn=worn[kept],
     )
     return mesh, used
+
+
+def _crease(
+    look: Look, folds: Sequence[Waves], mesh: Mesh, covers: np.ndarray, normals: np.ndarray
+) -> np.ndarray:
+    """Normals turned by folds of the cloth; skin stays smooth. All [n, ...]."""
+    deep = np.zeros(len(look.cloth) + 1, np.float32)
+    for kind, cloth in look.cloth.items():
+        deep[kind] = cloth.crease
+    turned = [field(mesh.position) for field in folds]
+    return normals + deep[covers][:, None] * np.stack(turned, axis=1)
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -26,10 +26,11 @@ _MIDLINE = 0.004  # metres: cloth of one leg ends before the other leg's side
 _BY_COVER = -1  # worn of a face that says nothing: look at each point
 
 
-def dress(look: Look, template: Template) -> np.ndarray:
-    """Shifts of all vertices in the rest pose. [n, 3] f32 metres."""
+def dress(look: Look, template: Template) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts of all vertices in the rest pose, [n, 3] f32 metres, and their covers [n]."""
     body = template.shell == 0
-    worn = np.where(body, cover(look, template.position, coarse=template.coarse), SKIN)
+    covers = cover(look, template.position, coarse=template.coarse)
+    worn = np.where(body, covers, SKIN)
     off = np.zeros(len(worn), np.float32)
     for kind, cloth in look.cloth.items():
         mine = np.flatnonzero(worn == kind)
@@ -49,32 +50,42 @@ def dress(look: Look, template: Template) -> np.ndarray:
     _sole(look, template, worn, shift)
     _keep_apart(template, shift)
     _shift_shells(look, template, shift)
-    return shift
+    table = np.maximum(_shell_covers(look), SKIN)
+    return shift, np.where(body, covers, table[template.shell])
 
 
 def worn_faces(look: Look, template: Template) -> np.ndarray:
-    """What each face shows: a cover of looks, -1 to look at each point, -2 if unused. [f]."""
+    """What each face shows: a cover, -1 to look at each point, -2 if unused. [f]."""
+    body = int((template.face_shell == 0).sum())  # the body's faces come first
+    shell, corners = template.face_shell[body:], template.faces[body:]
+    worn = _shell_covers(look)[shell]
+    y, around = template.position[corners, 1], template.around[corners]
+    for hem in look.hems:
+        out = (y.max(1) > hem.top) | (y.min(1) < hem.bottom)
+        out |= _away(around, 0).max(1) <= hem.gap + 1e-3
+        worn[(shell == CONE) & out] = -2
+    worn[(y.min(1) < look.hair_length) & (shell == CURTAIN)] = -2
+    side, _, middle = look.brim
+    worn[(shell == BRIM) & (_away(around, middle).max(1) > side)] = -2
+    return np.concatenate([np.full(body, _BY_COVER, np.int8), worn])
+
+
+def _shell_covers(look: Look) -> np.ndarray:
+    """What each shell is made of, by kind; -1 for the body, -2 if unused. [6]."""
     table = {
+        0: _BY_COVER,
         CURTAIN: HAIR if look.curtain else -2,
         BALL: HAIR if look.knot else -2,
         BRIM: HAT if look.brim[1] else -2,
         PACK: PACK_CLOTH if look.pack else -2,
         CONE: look.hems[0].kind if look.hems else -2,
     }
-    worn = np.array([_BY_COVER] + [table[shell] for shell in range(1, 6)])
-    worn = worn[template.face_shell].astype(np.int8)
-    corners = template.faces
-    y, around = template.position[corners, 1], template.around[corners]
-    angle = np.abs((around + np.pi) % (2 * np.pi) - np.pi).max(1)
-    for hem in look.hems:
-        out = (y.max(1) > hem.top) | (y.min(1) < hem.bottom) | (angle <= hem.gap + 1e-3)
-        worn[(template.face_shell == CONE) & out] = -2
-    out = (y.min(1) < look.hair_length) & (template.face_shell == CURTAIN)
-    worn[out] = -2
-    side, _, middle = look.brim
-    away = np.abs((around - middle + np.pi) % (2 * np.pi) - np.pi).max(1)
-    worn[(template.face_shell == BRIM) & (away > side)] = -2
-    return worn
+    return np.array([table[shell] for shell in range(len(table))], np.int8)
+
+
+def _away(around: np.ndarray, middle: float) -> np.ndarray:
+    """Angles between directions, without sign. Any shape."""
+    return np.abs((around - middle + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _hang(kind: int, position: np.ndarray) -> np.ndarray:
@@ -85,7 +96,8 @@ def _hang(kind: int, position: np.ndarray) -> np.ndarray:
         arm = 0.3 + 0.6 * ramp(x, 0.2, 0.42)
         return np.where(x > 0.2, arm, trunk)
     if kind == BOTTOM:
-        return 0.15 + 0.85 * ramp(y, 0.1, -0.5)
+        # straight legs: further off where calves grow thin
+        return 0.15 + 0.55 * ramp(y, 0.1, -0.4) + 0.6 * ramp(y, -0.45, -0.7)
     return np.ones(len(position))
 
 
@@ -119,9 +131,10 @@ def _shift_shells(look: Look, template: Template, shift: np.ndarray) -> None:
         mine = shell == CONE
         cloth = look.cloth[hem.kind]
         fall = np.clip(hem.top - at[mine, 1], 0, None)
-        deep = 0.35 * hem.flare * fall
-        pleats = deep * np.sin(template.around[mine] * 9 + 2 * cloth.waves(at[mine]))
-        off = cloth.thickness + 0.5 * cloth.loose + hem.flare * fall + pleats
+        number = 4 + int(6 * (cloth.waves.phase[0] % 1))
+        turn = number * template.around[mine] + 0.5 * cloth.waves(at[mine] / 3)
+        deep = (0.02 + 0.3 * min(hem.flare, 0.25)) * fall * np.sin(turn)
+        off = cloth.thickness + 0.5 * cloth.loose + hem.flare * fall + deep
         shift[mine] = (off + 0.004)[:, None] * out[mine]
     if look.curtain:
         mine = shell == CURTAIN
@@ -132,7 +145,7 @@ def _shift_shells(look: Look, template: Template, shift: np.ndarray) -> None:
         y, z, wide, tall = look.knot
         middle = np.array([0, 0.79, -0.055])
         grown = (at[mine] - middle) * (np.array([wide, tall, wide]) / 0.045)
-        shift[mine] = grown + (0, y, z) - at[mine]
+        shift[mine] = grown + np.array([0, y, z]) - at[mine]
     if look.brim[1]:
         mine = np.flatnonzero(shell == BRIM)
         share = np.repeat((0, 0.5, 1), len(mine) // 3)

@@ -12,10 +12,8 @@ import numpy as np
 
 from ktn_jax.data.shells import ramp
 
-_SKIN_TONES = np.array(
-    [(248, 220, 204), (236, 196, 168), (214, 160, 126), (176, 122, 88), (132, 84, 58)]
-    + [(84, 52, 38), (58, 38, 30)]
-)
+_SKIN_TONES = np.array([(248, 220, 204), (236, 196, 168), (214, 160, 126), (176, 122, 88),
+                        (132, 84, 58), (84, 52, 38), (58, 38, 30)])  # fmt: skip
 _TORSO, _HANDS, _FEET, _UPPER_LEGS, _LOWER_LEGS, _UPPER_ARMS, _LOWER_ARMS, _HEAD = range(
     1, 9
 )  # coarse parts, as in anatomy.COARSE

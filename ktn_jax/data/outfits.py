@@ -25,10 +25,9 @@ from ktn_jax.data.looks import (
     sample_waves,
 )
 
-_HAIR_TONES = np.array(
-    [(16, 13, 12), (34, 25, 20), (62, 42, 28), (110, 74, 44), (150, 112, 66)]
-    + [(206, 176, 122), (176, 172, 168), (225, 222, 216)]
-)
+_HAIR_TONES = np.array([(16, 13, 12), (34, 25, 20), (62, 42, 28), (110, 74, 44),
+                        (150, 112, 66), (206, 176, 122), (176, 172, 168),
+                        (225, 222, 216)])  # fmt: skip
 _PATTERNS = ("plain", "stripes", "bands", "checks", "dots", "blotches", "plaid")
 _PATTERN_ODDS = (0.5, 0.09, 0.1, 0.06, 0.05, 0.1, 0.1)
 _DARK = np.array([0.22, 0.24, 0.3])  # what most trousers and coats are near to
@@ -114,7 +113,8 @@ def _sample_cloths(rng: np.random.Generator, patch: np.ndarray | None) -> dict[i
         elif rng.random() < 0.15:
             color = np.full(3, rng.choice([0.93, 0.06])) + rng.normal(0, 0.01, 3)
         pattern = str(rng.choice(_PATTERNS, p=_PATTERN_ODDS))
-        if kind in (SHOES, GLOVES, PACK) or (kind == BOTTOM and rng.random() < 0.6):
+        calm = kind in (BOTTOM, HAT, COAT) and rng.random() < 0.65
+        if calm or kind in (SHOES, GLOVES, PACK):
             pattern = "plain"
         if patch is not None and rng.random() < 0.25:
             pattern = "patch"
@@ -147,7 +147,8 @@ def _sample_details(rng: np.random.Generator, kind: int) -> tuple[str, ...]:
 
 def _sample_hair(rng: np.random.Generator, look: Look) -> Look:
     """Hair of many cuts; bald now and then."""
-    tone = blend_tones(rng, _HAIR_TONES)
+    dark = look.skin.mean() < 0.55 and rng.random() < 0.85  # dark skin, dark hair
+    tone = blend_tones(rng, _HAIR_TONES[:3] if dark else _HAIR_TONES)
     if rng.random() < 0.04:  # dyed
         tone = sample_color(rng)
     hair = Cloth(

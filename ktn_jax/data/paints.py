@@ -87,8 +87,8 @@ def _paint_face(look: Look, at: np.ndarray, color: np.ndarray) -> np.ndarray:
     lay(ramp(np.abs(y - MOUTH[1]), 0.0025, 0.001) * (x < 0.02), 0.3 * look.skin)
     away = np.column_stack([x, y]) - _eyes()[0, :2]
     white = np.linalg.norm(away * (1, 1.9), axis=1)
-    lay(ramp(white, 0.0165, 0.0135), np.full(3, 0.15))  # lashes
-    lay(ramp(white, 0.014, 0.0125), np.full(3, 0.85))
+    lay(ramp(white, 0.016, 0.0125), 0.3 * look.skin)  # lashes
+    lay(ramp(white, 0.013, 0.0115), 0.55 + 0.25 * look.skin)
     lay(ramp(np.linalg.norm(away, axis=1), 0.0075, 0.0055), np.array([0.14, 0.1, 0.08]))
     brow = np.linalg.norm((away - (0.002, 0.02)) * (0.6, 2.8), axis=1)
     lay(0.85 * ramp(brow, 0.015, 0.009), 0.6 * hair + 0.15 * look.skin)
@@ -109,7 +109,7 @@ def _paint_glasses(look: Look, position: np.ndarray, color: np.ndarray) -> None:
     lens = front & (away < 0.022)
     bar = (np.abs(at[:, 1] - 0.738) < 0.004) & (x < 0.09)
     rim = (front & (np.abs(away - 0.022) < 0.004)) | (bar & ~front) | (bar & (x < 0.012))
-    color[face[lens]] *= 1 - 0.9 * look.glasses
+    color[face[lens]] += look.glasses * (0.07 - color[face[lens]])
     color[face[rim & (at[:, 1] > 0.7)]] = 0.08
 
 
@@ -218,7 +218,9 @@ def _zip(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray
 
 def _cuffs(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray:
     end = min(look.sleeve, 0.61) if kind == TOP else 0.61
-    cuff = (np.abs(at[:, 0]) > end - 0.03) | ((at[:, 1] > 0.555) & (np.abs(at[:, 0]) < 0.1))
+    cuff = ((np.abs(at[:, 0]) > end - 0.03) & (at[:, 1] > 0.35)) | (
+        (at[:, 1] > 0.555) & (np.abs(at[:, 0]) < 0.1)
+    )
     return _mix(color, 1.0 * cuff, look.cloth[kind].other)
 
 
@@ -263,7 +265,7 @@ def _pockets(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.nda
 
 def _faded(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray:
     """Washed out on thighs and seat, as jeans are."""
-    x, y, z = np.abs(at[:, 0]), at[:, 1], at[:, 2]
+    x, y = np.abs(at[:, 0]), at[:, 1]
     spot = np.exp(-(((y + 0.2) / 0.2) ** 2) - ((x - 0.1) / 0.05) ** 2)
     return _mix(color, 0.4 * spot, np.clip(1.5 * look.cloth[kind].color + 0.15, 0, 1))
 
@@ -276,7 +278,7 @@ def _laces(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarr
 
 def _paint_sole(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray:
     tone = np.full(3, 0.9 if look.cloth[SHOES].waves.phase[0] % 1 < 0.5 else 0.1)
-    return _mix(color, 1.0 * (at[:, 1] < -0.8), tone)
+    return _mix(color, 1.0 * (at[:, 1] < -0.808), tone)
 
 
 def _band(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray:

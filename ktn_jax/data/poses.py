@@ -63,7 +63,7 @@ def sample_person(rng: np.random.Generator, variety: float = 1.0) -> Person:
 
 
 def sample_shares(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
-    """Shares of the shape targets: a blend of ages, sexes and origins, thin to heavy. [t]."""
+    """Shares of the shape targets: ages, sexes and origins, thin to heavy. [t]."""
     names = load_body().target_names
     people = [n for n in names if n not in _PLUMP]
     odds = [0.3 if n.endswith(("child", "old")) else 0.6 for n in people]

@@ -56,17 +56,24 @@ class Hits(NamedTuple):
     weights: np.ndarray  # [k, 3] barycentric
     mesh: Mesh  # of all figures, one after the other
 
-    def mix(self, corners: np.ndarray) -> np.ndarray:
-        """Values between a face's corners. corners: [k, 3, d]. Returns [k, d]."""
-        return np.einsum("kc,kcd->kd", self.weights, corners)
+    def points(
+        self, values: Sequence[np.ndarray], some: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Values given at each figure's vertices, [n, d] each. Returns [k, d].
 
-    def points(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        """Values given at each figure's vertices, [n, d] each. Returns [k, d]."""
-        return self.mix(np.concatenate(list(values))[self.mesh.faces[self.face]])
+        some: indices of the hits to look at, or all.
+        """
+        return self._blend(np.concatenate(list(values)), some)
 
     def position(self) -> np.ndarray:
         """Canonical positions. [k, 3]."""
-        return self.mix(self.mesh.position[self.mesh.faces[self.face]])
+        return self._blend(self.mesh.position, slice(None))
+
+    def _blend(self, values: np.ndarray, some: np.ndarray | slice) -> np.ndarray:
+        faces, weights = self.mesh.faces[self.face[some]], self.weights[some]
+        return sum(  # three times faster than one product of triples
+            weights[:, corner, None] * values[faces[:, corner]] for corner in range(3)
+        )
 
     def chart(self) -> np.ndarray:
         """Charts. [k] 1..24."""
@@ -74,7 +81,7 @@ class Hits(NamedTuple):
 
     def uv(self) -> np.ndarray:
         """Chart coordinates. [k, 2] in [0, 1]."""
-        return self.mix(self.mesh.uv[self.face])
+        return np.einsum("kc,kcd->kd", self.weights, self.mesh.uv[self.face])
 
     def pick(self, kept: np.ndarray) -> "Hits":
         """Some of the hits; the other rays count as misses. kept: [k] bool."""
@@ -92,8 +99,9 @@ class Caster:
         counts = [len(solid.mesh.faces) for solid in solids]
         self._person = np.repeat(np.arange(len(solids)), counts)
         vertices = np.concatenate([s.vertices for s in solids]).astype(np.float32)
+        self._kept = _seen_faces(vertices, self._mesh)
         self._scene = rtcore_scene.EmbreeScene()
-        TriangleMesh(self._scene, vertices, self._mesh.faces)
+        TriangleMesh(self._scene, vertices, self._mesh.faces[self._kept])
         seen = [camera.project(solid.vertices) for solid in solids]
         self._boxes = [(yx.min(0), yx.max(0)) for yx in seen]
 
@@ -108,7 +116,7 @@ class Caster:
         meets = found["primID"] >= 0
         hit[hit] = meets
         u, v = found["u"][meets], found["v"][meets]
-        face = found["primID"][meets].astype(int)
+        face = self._kept[found["primID"][meets]]
         weights = np.column_stack([1 - u - v, u, v])
         return Hits(hit, self._person[face], face, weights, self._mesh)
 
@@ -128,6 +136,19 @@ class Caster:
         reached = np.ones(len(points), bool)
         reached[asked] = blocked < 0
         return reached
+
+
+def _seen_faces(vertices: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """Faces a ray may meet first: those of a closed body that face us, and all of sheets.
+
+    Half the faces are built into the tree in half the time.
+    """
+    a, b, c = (vertices[mesh.faces[:, corner]] for corner in range(3))
+    b, c = b - a, c - a
+    away = a[:, 0] * (b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1])
+    away += a[:, 1] * (b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2])
+    away += a[:, 2] * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
+    return np.flatnonzero((away < 0) | (mesh.worn >= 0))
 
 
 def _join(meshes: Sequence[Mesh]) -> Mesh:

@@ -12,11 +12,13 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from ktn_jax.anatomy import COARSE_OF_CHART
-from ktn_jax.body import cut_charts, load_body, skin_matrix, skin_points, t_pose
+from ktn_jax.anatomy import COARSE, COARSE_OF_CHART
+from ktn_jax.body import cut_charts, load_body, skin_matrix, t_pose
 from ktn_jax.data.shells import Shell, build_shells, label_faces
+from ktn_jax.rig import skin_points
 
 ASSET = Path(__file__).parents[1] / "assets" / "thin.npz"
+_TOE_ROUNDS = 30  # more, until the toes are one
 _ROUNDS = 12  # of averaging over neighbours, for cloth that does not show toes
 
 
@@ -65,7 +67,7 @@ def load_template(level: str = "near") -> Template:
         weights=skin_matrix()[used],
         position=straight[used],
         outward=_vertex_normals(rest, faces),
-        smooth=_smooth(rest, faces) - rest,
+        smooth=_smooth(rest, faces, feet=coarse == COARSE.index("feet")) - rest,
         around=np.zeros(len(used)),
         coarse=coarse,
         shell=np.zeros(len(used), int),
@@ -170,14 +172,17 @@ def gather(faces: np.ndarray, number: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(rows, shape=(number, len(faces)))
 
 
-def _smooth(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The surface after rounds of averaging over neighbours. [n, 3]."""
+def _smooth(vertices: np.ndarray, faces: np.ndarray, *, feet: np.ndarray) -> np.ndarray:
+    """The surface after rounds of averaging over neighbours. [n, 3]. feet: [n] bool."""
     edges = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
     shape = (len(vertices),) * 2
     near = sparse.csr_matrix((np.ones(len(edges)), edges.T), shape=shape)
     near.data[:] = 1
-    total = np.asarray(near.sum(1))
+    near = sparse.diags(1 / np.maximum(np.asarray(near.sum(1)).ravel(), 1)) @ near
     for step in range(2 * _ROUNDS):  # Taubin's: shrink, then grow a little less
         share = 0.5 if step % 2 == 0 else -0.45
-        vertices = vertices + share * (near @ vertices / total - vertices)
-    return vertices
+        vertices = vertices + share * (near @ vertices - vertices)
+    shoe = vertices
+    for _ in range(_TOE_ROUNDS):
+        shoe = 0.5 * (near @ shoe + shoe)
+    return np.where(feet[:, None], shoe, vertices)

@@ -25,7 +25,7 @@ def thin_faces(longest: float, off: float) -> np.ndarray:
     """Corners of the faces left: indices into the body's 3 f corners. [g, 3] i64."""
     work = _Mesh(longest, off)
     while work.queue:
-        length, kept, dropped = heapq.heappop(work.queue)
+        _, kept, dropped = heapq.heappop(work.queue)
         work.collapse(kept, dropped)
     return np.array([work.faces[face] for face in sorted(work.faces)])
 
@@ -39,7 +39,8 @@ class _Mesh:
         self.vertex = load_body().faces.ravel()
         uv = charts.uv.reshape(-1, 2).round(6)
         self.sheet = [  # corners of one vertex on one side of all seams agree in this
-            (chart, *pair) for chart, pair in zip(np.repeat(charts.chart, 3), uv.tolist())
+            (int(charts.chart[corner // 3]), *pair)
+            for corner, pair in enumerate(uv.tolist())
         ]
         self.longest, self.off = longest, off
         corners = np.arange(len(self.vertex)).reshape(-1, 3)
