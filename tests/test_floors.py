@@ -15,7 +15,10 @@ FLOORS = [
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
         "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
-        "data.backgrounds", "data.figures", "data.garments", "data.looks", "data.outfits",
+        "data.backgrounds", "data.canvas", "data.effects", "data.lights",
+        "data.photographs", "data.placing", "data.shadows", "data.surroundings",
+        "data.textures", "data.things",
+        "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",

@@ -60,8 +60,8 @@ def lone_scene(turn: Rotation, bends: np.ndarray | None = None) -> scenes.Scene:
         wrinkles=tuple(sample_waves(rng, 0.1) for _ in range(3)),
     )
     scene = scenes.sample_scene(rng, SIZE)
-    nothing = np.zeros_like(scene.occluder)
-    return scene._replace(figures=(figure,), camera=camera, occluder=nothing)
+    nothing = np.full_like(scene.barrier, np.inf)
+    return scene._replace(figures=(figure,), camera=camera, barrier=nothing)
 
 
 def annotate_lone(turn: Rotation) -> dict[str, np.ndarray]:

@@ -95,7 +95,8 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> Picture:
     size = scene.camera.size
     if not scene.figures:
         return _empty_picture(develop(scene.background, rng, scene.variety))
-    caster = Caster(scene.figures, scene.camera)
+    lamp = scene.light.directions[0] if scene.light.shadow else None
+    caster = Caster(scene.figures, scene.camera, lamp)
     vertices = [figure.vertices for figure in scene.figures]
     hits = caster.cast(_centers(size))
     depth = hits.points(vertices)[:, 2]
@@ -214,7 +215,7 @@ def _shade(scene: Scene, caster: Caster, hits: Hits, open_light: np.ndarray) -> 
     points = hits.points([figure.vertices for figure in scene.figures])
     lit = None
     if light.shadow:
-        reached = caster.reach(points, normals, light.directions[0])
+        reached = caster.reach(points, normals)
         lit = 1 - light.shadow * ~reached
     fall = irradiance(light, normals, lit) * open_light[:, None]
     shine = 0.0
