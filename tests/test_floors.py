@@ -17,7 +17,7 @@ FLOORS = [
         "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
         "data.backgrounds", "data.canvas", "data.effects", "data.lights",
         "data.photographs", "data.placing", "data.shadows", "data.surroundings",
-        "data.textures", "data.things",
+        "data.textures", "data.foreground",
         "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.outlines", "data.poses", "data.render", "data.scenes",

@@ -11,11 +11,11 @@ from scipy.spatial.transform import Rotation
 from ktn_jax.data import people, photographs, placing, scenes, surroundings, textures
 from ktn_jax.data.canvas import Canvas, Panel, box_panels, plain_paint, world_view
 from ktn_jax.data.effects import develop
+from ktn_jax.data.foreground import hold_cutout, stand_before
 from ktn_jax.data.lights import Light, irradiance, mirrored, sample_light, suit_light
 from ktn_jax.data.photographs import Photographs, find_pictures
 from ktn_jax.data.render import Camera, Caster
 from ktn_jax.data.shadows import creases, ground_shade
-from ktn_jax.data.things import give_things
 from ktn_jax.errors import UserError
 
 SIZE = 96
@@ -265,25 +265,36 @@ def test_what_a_thing_hides_is_labelled_as_nothing():
     assert (seen[:, 1] > seen[:, 0] + 60).all()  # the thing's green, not skin or cloth
 
 
-def test_held_things_are_drawn_near_the_person():
+def site_of(scene: scenes.Scene, seed: int) -> surroundings.Site:
+    view = LEVEL._replace(camera=scene.camera)
+    light = light_from([0, -1, -1])
+    spots = np.array([[0.0, scene.figures[0].middle[2]]])
+    return surroundings.Site(np.random.default_rng(seed), view, light, Photographs(), spots)
+
+
+def test_held_things_are_drawn_by_the_hand():
     scene = scenes.sample_scene(np.random.default_rng(2), SIZE, 0.0)
-    figure, view = scene.figures[0], LEVEL
-    nothing = Photographs()
-    changed = 0
+    wrists = scene.figures[0].keypoints[9:11]
     for seed in range(8):
         canvas = Canvas(scene.camera, np.zeros((SIZE, SIZE, 3)))
-        site = surroundings.Site(
-            np.random.default_rng(seed),
-            view._replace(camera=scene.camera),
-            light_from([0, -1, -1]),
-            nothing,
-            np.array([[0.0, figure.middle[2]]]),
-        )
-        give_things(canvas, site, figure.keypoints)
-        depth = canvas.depth[np.isfinite(canvas.depth)]
-        changed += len(depth) > 0
-        assert (abs(depth - figure.middle[2]) < 2.5).all()
-    assert changed >= 6
+        hold_cutout(canvas, site_of(scene, seed), scene.figures[0].keypoints)
+        rows, columns = np.nonzero(np.isfinite(canvas.depth))
+        assert len(rows)
+        middle = np.array([rows.mean(), columns.mean()])
+        away = np.linalg.norm(scene.camera.project(wrists) - middle, axis=1).min()
+        metre = scene.camera.focal / wrists[0, 2]  # in pixels
+        assert away < 0.35 * metre
+        assert abs(canvas.depth[rows, columns] - wrists[:, 2].mean()).max() < 0.5
+
+
+def test_things_in_front_are_nearer_than_people():
+    scene = scenes.sample_scene(np.random.default_rng(2), SIZE, 0.0)
+    for seed in range(8):
+        canvas = Canvas(scene.camera, np.zeros((SIZE, SIZE, 3)))
+        stand_before(canvas, site_of(scene, seed))
+        barrier = canvas.barrier()
+        near = barrier[np.isfinite(barrier)]
+        assert (near < 0.8 * scene.figures[0].middle[2]).all()
 
 
 # --- nobody ----------------------------------------------------------------------------

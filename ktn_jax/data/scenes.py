@@ -10,6 +10,7 @@ import numpy as np
 from ktn_jax.data.canvas import Canvas
 from ktn_jax.data.effects import develop
 from ktn_jax.data.figures import Figure, paint_hits
+from ktn_jax.data.foreground import hold_cutout, stand_before
 from ktn_jax.data.lights import Light, irradiance, mirrored, sample_light, suit_light
 from ktn_jax.data.looks import SKIN
 from ktn_jax.data.photographs import NO_PHOTOS, Photographs
@@ -17,7 +18,6 @@ from ktn_jax.data.placing import Group, place_people
 from ktn_jax.data.render import Camera, Caster, Hits
 from ktn_jax.data.shadows import creases, ground_shade
 from ktn_jax.data.surroundings import Site, draw_surroundings, ground_mask, sample_kind
-from ktn_jax.data.things import draw_seat, give_things, stand_before
 
 _SMALL = 2500  # pixels: smaller figures are smooth all over, larger ones at their edges
 _STEP = 0.06  # metres between neighbours that make an edge
@@ -70,14 +70,9 @@ def sample_scene(
         site = site._replace(light=light)
     if group.grounded and group.figures:
         _darken_ground(canvas, site, group)
-    if rng.random() < 0.5 * variety:
-        for figure in group.figures:
-            if not figure.crowd and rng.random() < 0.4:
-                give_things(canvas, site, figure.keypoints)
-    if group.grounded:
-        for figure in group.figures:
-            if not figure.crowd and rng.random() < 0.7:
-                draw_seat(canvas, site, figure.keypoints)
+    for figure in group.figures:
+        if not figure.crowd and rng.random() < 0.06 * variety:
+            hold_cutout(canvas, site, figure.keypoints)
     if rng.random() < 0.2 * variety:
         stand_before(canvas, site)
     return Scene(
