@@ -17,6 +17,7 @@ FLOORS = [
         "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
         "data.backgrounds", "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
+        "data.things",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",

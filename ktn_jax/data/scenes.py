@@ -14,6 +14,7 @@ from ktn_jax.data.looks import sample_waves
 from ktn_jax.data.outfits import sample_look
 from ktn_jax.data.poses import sample_person
 from ktn_jax.data.render import Camera, Caster, Hits
+from ktn_jax.data.things import sample_things
 
 _GAP = 0.5  # metres between people's middles, at least
 _NEAR = 1.4  # metres from the camera to a body's middle, at least
@@ -117,7 +118,9 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> Picture:
         person=map_of(hits.person, -1),
         chart=map_of(hits.chart(), 0),
         uv=map_of(hits.uv(), 0),
-        depth=map_of(hits.points(vertices)[:, 2], np.inf),
+        depth=map_of(
+            np.where(hits.person < 0, np.inf, hits.points(vertices)[:, 2]), np.inf
+        ),
         keypoint_depth=fill(before.points(vertices)[:, 2], np.inf, before.hit).reshape(
             shape
         ),
@@ -142,6 +145,7 @@ def _add_figure(
     """
     person, look = sample_person(rng, variety), sample_look(rng, variety)
     height = person.height
+    things = sample_things(rng, person.style, person.stance) if person.style else ()
     # most people in photographs face the camera, more or less
     turned = rng.random() < 0.25 + 0.35 * variety
     yaw = rng.uniform(-180, 180) if turned else rng.normal(0, 40)
@@ -160,6 +164,7 @@ def _add_figure(
                     turn=turn,
                     middle=middle,
                     wrinkles=wrinkles,
+                    things=things,
                     crowd=crowd,
                     pixels=camera.focal * height / depth,
                 )
