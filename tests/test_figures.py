@@ -331,9 +331,9 @@ def test_a_thing_hides_the_body_and_is_nobody():
     assert np.isinf(picture.depth[row[0], column[0]])
     _, hits = cast(figure)
     color, _, covers = figures.paint_hits([figure], hits)
-    np.testing.assert_allclose(
-        color[covers == things.FIRST], np.tile(wall.cloth.color, (2, 1))[:1], atol=1e-5
-    )
+    shown = color[covers == things.FIRST]
+    assert len(shown) > 1000
+    assert np.abs(shown - wall.cloth.color).max() < 1e-5
 
 
 @pytest.mark.parametrize("style", list(styles.STYLES))
