@@ -5,7 +5,18 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ktn_jax import anatomy, body
-from ktn_jax.data import figures, looks, outfits, poses, shells, styles, template, thin
+from ktn_jax.data import (
+    figures,
+    looks,
+    outfits,
+    poses,
+    scenes,
+    shells,
+    styles,
+    template,
+    thin,
+    things,
+)
 from ktn_jax.data.garments import dress, worn_faces
 from ktn_jax.data.render import Camera, Caster
 
@@ -20,7 +31,9 @@ def plain_look(**changes) -> looks.Look:
     return look._replace(hair_length=1.0, beard=0.0, gloves=False)._replace(**changes)
 
 
-def dressed(look: looks.Look, bends: np.ndarray = STILL, yaw: float = 0) -> figures.Figure:
+def dressed(
+    look: looks.Look, bends: np.ndarray = STILL, yaw: float = 0, along: tuple = ()
+) -> figures.Figure:
     """A figure 3.5 m away."""
     person = poses.Person(np.zeros(len(body.load_body().target_names)), bends)
     return figures.place_figure(
@@ -28,7 +41,8 @@ def dressed(look: looks.Look, bends: np.ndarray = STILL, yaw: float = 0) -> figu
         look,
         turn=Rotation.from_euler("y", yaw, degrees=True),
         middle=np.array([0, 0, 3.5]),
-        wrinkles=tuple(looks.sample_waves(np.random.default_rng(i), 0.1) for i in range(3)),
+        wrinkles=FOLDS,
+        things=along,
     )
 
 
@@ -221,7 +235,7 @@ def test_joints_keep_within_human_limits():
     hinge = [loaded.bones.index(f"{b}_{s}") for b in ("calf", "lowerarm") for s in "lr"]
     neck = [loaded.bones.index(b) for b in ("neck_01", "head")]
     for _ in range(150):
-        bends = poses.sample_bends(rng)
+        bends = poses.sample_bends(rng, *poses.draw_style(rng))
         np.testing.assert_allclose(bends @ bends.transpose(0, 2, 1), STILL, atol=1e-9)
         # a knee folds back, an elbow to the front, and neither goes beyond straight
         for bone in hinge[:2]:
@@ -291,3 +305,57 @@ def test_cloth_can_be_cut_from_a_photograph():
     assert len(np.unique(color[top], axis=0)) > 50
     drawn = [outfits.sample_look(rng, 1.0, patch) for _ in range(10)]
     assert any(c.pattern == "patch" for one in drawn for c in one.cloth.values())
+
+
+def test_a_thing_hides_the_body_and_is_nobody():
+    rng = np.random.default_rng(0)
+    wall = things.Thing(
+        points=np.array([(-1, -0.3, 1.0), (1, -0.3, 1), (1, 0.3, 1), (-1, 0.3, 1)]),
+        faces=np.array([(0, 1, 2), (0, 2, 3)], np.int32),
+        bones=("pelvis", "pelvis"),
+        share=np.zeros(4),
+        cloth=plain_look().cloth[looks.TOP],
+    )
+    figure = dressed(plain_look(), along=(wall,))
+    scene = scenes.sample_scene(rng, 128)
+    scene = scene._replace(
+        figures=(figure,),
+        camera=Camera(192, 128),
+        barrier=np.full((128, 128), np.inf),
+    )
+    picture = scenes.render_scene(scene, rng)
+    row, column = scene.camera.project(figure.keypoints[[11, 0]]).astype(int).T
+    assert picture.person[row, column].tolist() == [-1, 0]
+    assert (picture.chart[row, column] > 0).tolist() == [False, True]
+    assert picture.keypoint_person[0, [11, 0]].tolist() == [-1, 0]
+    assert np.isinf(picture.depth[row[0], column[0]])
+    _, hits = cast(figure)
+    color, _, covers = figures.paint_hits([figure], hits)
+    shown = color[covers == things.FIRST]
+    assert len(shown) > 1000
+    assert np.abs(shown - wall.cloth.color).max() < 1e-5
+
+
+@pytest.mark.parametrize("style", list(styles.STYLES))
+def test_things_go_where_their_bones_go(style):
+    rng = np.random.default_rng(0)
+    drawn = [thing for _ in range(8) for thing in things.sample_things(rng, style, "sit")]
+    loaded = body.load_body()
+    turn = Rotation.from_euler("xyz", (40, 70, 10), degrees=True).as_matrix()
+    bends = STILL.copy()
+    bends[0] = turn  # the root carries all bones along
+    straight = body.t_pose().joints
+    ways, joints = body.pose_bones(loaded.base.joints, bends)
+    for thing in drawn:
+        assert set(thing.bones) <= set(loaded.bones)
+        assert thing.faces.max() < len(thing.points)
+        placed = things.place_thing(thing, ways, joints)
+        wanted = (thing.points - straight[0]) @ turn.T + joints[0]
+        np.testing.assert_allclose(placed, wanted, atol=1e-9)
+
+
+def test_styles_bring_their_things():
+    rng = np.random.default_rng(0)
+    skis = next(filter(None, (things.sample_things(rng, "ski", "") for _ in range(9))))
+    assert {bone for ski in skis for bone in ski.bones} >= {"foot_l", "foot_r"}
+    assert things.sample_things(np.random.default_rng(1), "everyday", "tailor") == ()

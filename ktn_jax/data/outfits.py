@@ -30,7 +30,12 @@ _HAIR_TONES = np.array([(16, 13, 12), (34, 25, 20), (62, 42, 28), (110, 74, 44),
                         (225, 222, 216)])  # fmt: skip
 _PATTERNS = ("plain", "stripes", "bands", "checks", "dots", "blotches", "plaid")
 _PATTERN_ODDS = (0.5, 0.09, 0.1, 0.06, 0.05, 0.1, 0.1)
-_DARK = np.array([0.22, 0.24, 0.3])  # what most trousers and coats are near to
+_DENIM = np.array([0.26, 0.34, 0.47])
+_COMMON = np.array(  # black, greys, white, navy, beige, brown, olive, maroon, light blue
+    [(0.07, 0.07, 0.08), (0.25, 0.25, 0.26), (0.5, 0.5, 0.5), (0.9, 0.9, 0.88),
+     (0.12, 0.15, 0.28), (0.72, 0.64, 0.5), (0.36, 0.26, 0.19), (0.3, 0.32, 0.2),
+     (0.4, 0.1, 0.13), (0.6, 0.7, 0.8), (0.95, 0.95, 0.95), (0.06, 0.06, 0.07)]
+)  # fmt: skip
 _KINDS = (TOP, BOTTOM, SHOES, GLOVES, COAT, HAT, SCARF, PACK)
 
 
@@ -107,11 +112,7 @@ def _sample_cloths(rng: np.random.Generator, patch: np.ndarray | None) -> dict[i
     cloth = {}
     for kind in _KINDS:
         plain = _plain_cloth(rng)
-        color = plain.color
-        if kind in (BOTTOM, COAT, SHOES) and rng.random() < 0.55:
-            color = np.clip(_DARK * rng.uniform(0.3, 1.9) + rng.normal(0, 0.04, 3), 0, 1)
-        elif rng.random() < 0.15:
-            color = np.full(3, rng.choice([0.93, 0.06])) + rng.normal(0, 0.01, 3)
+        color = _cloth_color(rng, kind)
         pattern = str(rng.choice(_PATTERNS, p=_PATTERN_ODDS))
         calm = kind in (BOTTOM, HAT, COAT) and rng.random() < 0.65
         if calm or kind in (SHOES, GLOVES, PACK):
@@ -119,7 +120,8 @@ def _sample_cloths(rng: np.random.Generator, patch: np.ndarray | None) -> dict[i
         if patch is not None and rng.random() < 0.25:
             pattern = "patch"
         cloth[kind] = plain._replace(
-            color=np.clip(color, 0, 1),
+            color=color,
+            other=_cloth_color(rng, kind) if rng.random() < 0.5 else plain.other,
             pattern=pattern,
             period=np.exp(rng.uniform(np.log(0.015), np.log(0.15))),
             thickness=rng.uniform(0.003, 0.01),
@@ -130,6 +132,20 @@ def _sample_cloths(rng: np.random.Generator, patch: np.ndarray | None) -> dict[i
         )
     cloth[SHOES] = cloth[SHOES]._replace(thickness=rng.uniform(0.006, 0.014), crease=0.05)
     return cloth
+
+
+def _cloth_color(rng: np.random.Generator, kind: int) -> np.ndarray:
+    """A colour that cloth mostly has: black to white, navy, khaki, denim, or any. [3]."""
+    draw = rng.random()
+    if kind == BOTTOM and draw < 0.3:
+        color = _DENIM * rng.uniform(0.5, 1.7)
+    elif draw < 0.6:
+        color = _COMMON[rng.integers(len(_COMMON))] * rng.uniform(0.7, 1.25)
+        if kind in (BOTTOM, COAT, SHOES):
+            color = color * rng.uniform(0.4, 1)
+    else:
+        color = sample_color(rng)
+    return np.clip(color + rng.normal(0, 0.02, 3), 0, 1)
 
 
 def _sample_details(rng: np.random.Generator, kind: int) -> tuple[str, ...]:
@@ -238,6 +254,7 @@ def _dress_winter(rng: np.random.Generator, look: Look) -> Look:
     ribs = rng.choice([0, rng.uniform(0.006, 0.016)])
     look = _loosen(look, COAT, rng.uniform(0.02, 0.055), ribs=ribs)
     look = _loosen(look, BOTTOM, rng.uniform(0.008, 0.05))
+    look = _loosen(look, SHOES, rng.uniform(0, 0.012))
     bottom = rng.choice([-0.02, -0.1, -0.35, -0.55], p=[0.3, 0.35, 0.25, 0.1])
     return look._replace(
         rise=0.14,

@@ -18,6 +18,7 @@ from ktn_jax.data.outfits import sample_look
 from ktn_jax.data.photographs import NO_PHOTOS, Photographs, sample_patch
 from ktn_jax.data.poses import Person, sample_person
 from ktn_jax.data.render import Camera
+from ktn_jax.data.things import sample_things
 
 _GAP = 0.5  # metres between people's middles, at least, where there is no ground
 _NEAR = 1.4  # metres from the camera to a body's middle, at least
@@ -113,6 +114,7 @@ def _add_floating(
     """
     camera = view.camera
     person, look = sample_person(rng, variety), sample_look(rng, variety)
+    things = sample_things(rng, person.style, person.stance) if person.style else ()
     turn = tilt * _sample_turn(rng, variety)
     for _ in range(_TRIES):
         depth = max(camera.focal * person.height / (tall * camera.size), _NEAR)
@@ -126,6 +128,7 @@ def _add_floating(
                     turn=turn,
                     middle=middle,
                     wrinkles=tuple(sample_waves(rng, 0.09) for _ in range(3)),
+                    things=things,
                     crowd=crowd,
                     pixels=camera.focal * person.height / depth,
                 )
@@ -173,6 +176,7 @@ class Cast(NamedTuple):
     def dress(self, person: Person, away: float, crowd: bool = False) -> Figure:
         """A figure at the origin, seen by a level camera. away: metres, for detail."""
         rng = self.rng
+        things = sample_things(rng, person.style, person.stance) if person.style else ()
         patch = None
         if self.photos.scenes and rng.random() < 0.3:
             patch = sample_patch(rng, self.photos.scenes) / np.float32(255)
@@ -182,6 +186,7 @@ class Cast(NamedTuple):
             turn=_sample_turn(rng, self.variety),
             middle=np.zeros(3),
             wrinkles=tuple(sample_waves(rng, 0.09) for _ in range(3)),
+            things=things,
             crowd=crowd,
             pixels=self.camera.focal * person.height / away,
         )
@@ -246,7 +251,8 @@ def _stand(
     """A dressed figure put on the ground; a few of them jump."""
     matrix = np.stack([view.right, -view.up, view.ahead], axis=1)
     lift = rng.uniform(0.1, 0.7) if rng.random() < 0.04 else 0.0
-    lowest = figure.vertices[:, 1].max()  # y points down
+    body = figure.mesh.faces[figure.mesh.chart > 0]  # without things
+    lowest = figure.vertices[body.ravel(), 1].max()  # y points down
     shift = view.place(spot[0], lift + lowest, spot[1])
     return figure._replace(
         vertices=(figure.vertices @ matrix.T + shift).astype(np.float32),

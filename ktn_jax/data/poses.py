@@ -32,6 +32,8 @@ class Person(NamedTuple):
 
     shares: np.ndarray  # [t] of the body's shape targets
     bends: np.ndarray  # [b, 3, 3]
+    style: str = ""  # of styles.STYLES, where it is one
+    stance: str = ""  # of styles.LEGS, where it is one
 
     @property
     def height(self) -> float:
@@ -56,10 +58,11 @@ def sample_person(rng: np.random.Generator, variety: float = 1.0) -> Person:
     shares = sample_shares(rng, variety)
     joints = mix_joints(shares)
     for _ in range(_TRIES):
-        bends = sample_bends(rng, variety)
+        style, stance = ("", "") if rng.random() >= variety else draw_style(rng)
+        bends = sample_bends(rng, style, stance)
         if is_clear(pose_bones(joints, bends)[1]):
             break
-    return Person(shares, bends)
+    return Person(shares, bends, style, stance)
 
 
 def sample_shares(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
@@ -85,12 +88,18 @@ def mix_joints(shares: np.ndarray) -> np.ndarray:
     return body.base.joints + np.tensordot(shares, body.joint_targets, 1)
 
 
-def sample_bends(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
-    """Rotations of all bones relative to the T pose. Returns [b, 3, 3]."""
-    if rng.random() >= variety:
-        arms, legs, trunk = _draw_plain(rng)
-    else:
-        arms, legs, trunk = _draw_style(rng)
+def draw_style(rng: np.random.Generator) -> tuple[str, str]:
+    """Names of a style and, where that leaves the legs open, of a stance."""
+    style = _pick(rng, STYLES)
+    return style, _pick(rng, LEGS) if STYLES[style].legs is None else ""
+
+
+def sample_bends(rng: np.random.Generator, style: str = "", stance: str = "") -> np.ndarray:
+    """Rotations of all bones relative to the T pose. Returns [b, 3, 3].
+
+    style, stance: of draw_style; without, people stand or walk, arms mostly down.
+    """
+    arms, legs, trunk = _mix_style(rng, style, stance) if style else _draw_plain(rng)
     bends = {}
     for side, arm, leg in (("_l", arms[0], legs[0]), ("_r", arms[1], legs[1])):
         limb = bend_arm(arm, rng) | _leg_bends(leg, rng)
@@ -119,12 +128,14 @@ def _draw_plain(rng: np.random.Generator) -> tuple[list, list, Trunk]:
     )
 
 
-def _draw_style(rng: np.random.Generator) -> tuple[list, list, Trunk]:
-    """Anything in the tables, mirrored half the time."""
-    style = STYLES[_pick(rng, STYLES)]
+def _mix_style(
+    rng: np.random.Generator, name: str, stance: str
+) -> tuple[list, list, Trunk]:
+    """Limbs and trunk of a style and a stance, mirrored half the time."""
+    style = STYLES[name]
     arms, legs, trunk = [style.left_arm, style.right_arm], style.legs, style.trunk
     if legs is None:
-        _, *legs, trunk = LEGS[_pick(rng, LEGS)]
+        _, *legs, trunk = LEGS[stance]
     if arms[0] is None:
         first = _pick(rng, ARMS)
         arms = list(ARMS[first][1:])

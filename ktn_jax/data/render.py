@@ -18,10 +18,10 @@ class Mesh(NamedTuple):
     """What does not move of a figure; f faces, n vertices."""
 
     faces: np.ndarray  # [f, 3] i32
-    chart: np.ndarray  # [f] i64 1..24
+    chart: np.ndarray  # [f] i64 1..24, 0 on things
     uv: np.ndarray  # [f, 3, 2] f32 in [0, 1]
     position: np.ndarray  # [n, 3] f32 canonical, see looks
-    worn: np.ndarray  # [f] i8 what a shell's face is made of; -1 on the body
+    worn: np.ndarray  # [f] i8 what a sheet's or a thing's face shows; -1 on the body
 
 
 class Solid(Protocol):
@@ -51,10 +51,15 @@ class Hits(NamedTuple):
     """What rays meet first; `hit` selects the rays that meet anything."""
 
     hit: np.ndarray  # [rays] bool
-    person: np.ndarray  # [k] i64, for each hit
+    figure: np.ndarray  # [k] i64, for each hit
     face: np.ndarray  # [k] i64, among all faces of all figures
     weights: np.ndarray  # [k, 3] barycentric
     mesh: Mesh  # of all figures, one after the other
+
+    @property
+    def person(self) -> np.ndarray:
+        """Whose surface was hit, -1 where it is a thing's. [k]."""
+        return np.where(self.chart() > 0, self.figure, -1)
 
     def points(
         self, values: Sequence[np.ndarray], some: np.ndarray | slice = slice(None)
@@ -76,7 +81,7 @@ class Hits(NamedTuple):
         )
 
     def chart(self) -> np.ndarray:
-        """Charts. [k] 1..24."""
+        """Charts. [k] 1..24, 0 on things."""
         return self.mesh.chart[self.face]
 
     def uv(self) -> np.ndarray:

@@ -108,15 +108,16 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> Picture:
         scene,
         caster,
         hits,
-        person=whole.map(hits.person, -1),
+        figure=whole.map(hits.figure, -1),
         depth=whole.map(depth, np.inf),
     )
+    person = hits.person[kept]
     return Picture(
         image=develop(image, rng, scene.variety),
-        person=shown.map(hits.person[kept], -1),
+        person=shown.map(person, -1),
         chart=shown.map(hits.chart()[kept], 0),
         uv=shown.map(hits.uv()[kept], 0),
-        depth=shown.map(depth[kept], np.inf),
+        depth=shown.map(np.where(person < 0, np.inf, depth[kept]), np.inf),
         keypoint_depth=joints.map(before.points(vertices)[:, 2], np.inf),
         keypoint_person=joints.map(before.person, -1),
     )
@@ -160,17 +161,17 @@ def _darken_ground(canvas: Canvas, site: Site, group: Group) -> None:
 
 
 def _color(
-    scene: Scene, caster: Caster, hits: Hits, *, person: np.ndarray, depth: np.ndarray
+    scene: Scene, caster: Caster, hits: Hits, *, figure: np.ndarray, depth: np.ndarray
 ) -> np.ndarray:
     """The scene's colours. [size, size, 3] f32.
 
-    person, depth: [size, size] of all hits, whether hidden by things or not.
+    figure, depth: [size, size] of all hits, whether hidden by the barrier or not.
     """
     size = scene.camera.size
     image = scene.background.reshape(-1, 3).copy()
     barrier = scene.barrier.ravel()
     open_light = creases(depth).ravel()
-    fine = _find_edges(person, depth).ravel()
+    fine = _find_edges(figure, depth).ravel()
     plain = hits.hit & ~fine & (depth.ravel() < barrier)
     at = np.flatnonzero(plain)
     image[at] = _shade(scene, caster, hits.pick(plain[hits.hit]), open_light[at])
@@ -188,19 +189,19 @@ def _color(
     return image.reshape(size, size, 3)
 
 
-def _find_edges(person: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def _find_edges(figure: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Pixels that one ray does not do justice to. [size, size] bool."""
-    edge = np.zeros(person.shape, bool)
-    known = np.where(person >= 0, depth, 1e3)
+    edge = np.zeros(figure.shape, bool)
+    known = np.where(figure >= 0, depth, 1e3)
     for axis in (0, 1):
         steep = abs(np.diff(known, axis=axis)) > _STEP
         pad = [(0, 0), (0, 0)]
         for side in ((1, 0), (0, 1)):
             pad[axis] = side
             edge |= np.pad(steep, pad)
-    counts = np.bincount(person[person >= 0].ravel(), minlength=1)
+    counts = np.bincount(figure[figure >= 0], minlength=1)
     small = np.append(counts < _SMALL, False)  # the last one is nobody's
-    return edge | small[person]
+    return edge | small[figure]
 
 
 def _shade(scene: Scene, caster: Caster, hits: Hits, open_light: np.ndarray) -> np.ndarray:
