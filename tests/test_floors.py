@@ -17,7 +17,7 @@ FLOORS = [
         "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
         "data.backgrounds", "data.canvas", "data.effects", "data.lights",
         "data.photographs", "data.placing", "data.shadows", "data.surroundings",
-        "data.textures", "data.foreground",
+        "data.textures", "data.foreground", "data.places", "data.sites",
         "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.things",

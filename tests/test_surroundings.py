@@ -16,6 +16,7 @@ from ktn_jax.data.lights import Light, irradiance, mirrored, sample_light, suit_
 from ktn_jax.data.photographs import Photographs, find_pictures
 from ktn_jax.data.render import Camera, Caster
 from ktn_jax.data.shadows import creases, ground_shade
+from ktn_jax.data.sites import Site
 from ktn_jax.errors import UserError
 
 SIZE = 96
@@ -270,11 +271,11 @@ def test_what_a_thing_hides_is_labelled_as_nothing():
     assert (seen[:, 1] > seen[:, 0] + 60).all()  # the thing's green, not skin or cloth
 
 
-def site_of(scene: scenes.Scene, seed: int) -> surroundings.Site:
+def site_of(scene: scenes.Scene, seed: int) -> Site:
     view = LEVEL._replace(camera=scene.camera)
     light = light_from([0, -1, -1])
     spots = np.array([[0.0, scene.figures[0].middle[2]]])
-    return surroundings.Site(np.random.default_rng(seed), view, light, Photographs(), spots)
+    return Site(np.random.default_rng(seed), view, light, Photographs(), spots)
 
 
 def test_held_things_are_drawn_by_the_hand():
@@ -357,7 +358,7 @@ def test_most_varied_scenes_show_photographs_where_there_are_some(photos):
     rng = np.random.default_rng(0)
     kinds = [surroundings.sample_kind(rng, 1.0, given) for _ in range(400)]
     assert np.mean([kind == "photo" for kind in kinds]) == pytest.approx(0.75, abs=0.07)
-    site = surroundings.Site(rng, LEVEL, light_from([0, -1, 0]), given, np.zeros((1, 2)))
+    site = Site(rng, LEVEL, light_from([0, -1, 0]), given, np.zeros((1, 2)))
     image = surroundings.draw_surroundings(site, "photo", variety=0.0).image
     green, others = image[..., 1], image[..., [0, 2]].max(-1)
     assert (green > others + 0.1).all()

@@ -41,7 +41,7 @@ def _expose(image: np.ndarray, rng: np.random.Generator, variety: float) -> np.n
     """Exposure, gamma, contrast, white balance, saturation."""
     stops = rng.normal(0, 0.25 * variety)
     if rng.random() < 0.7 * variety:  # as a camera meters it
-        stops += 0.6 * np.log2(0.42 / np.clip(image.mean(), 0.05, 1))
+        stops += 0.6 * np.log2(0.45 / np.clip(image.mean(), 0.05, 1))
     if rng.random() < 0.08 * variety:  # far too bright or too dark
         stops += rng.choice([-1.3, 0.9]) * rng.random()
     image = np.clip(image * np.float32(2**stops), 0, 1)

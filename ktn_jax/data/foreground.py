@@ -16,7 +16,7 @@ from ktn_jax.data.canvas import (
     plain_paint,
 )
 from ktn_jax.data.photographs import sample_cutout
-from ktn_jax.data.surroundings import Site, light_on, thing_texture
+from ktn_jax.data.sites import Site, light_on, thing_texture
 from ktn_jax.data.textures import sample_texture
 
 _AT = {name: index for index, name in enumerate(KEYPOINTS)}

@@ -17,7 +17,8 @@ from ktn_jax.data.photographs import NO_PHOTOS, Photographs
 from ktn_jax.data.placing import Group, place_people
 from ktn_jax.data.render import Camera, Caster, Hits
 from ktn_jax.data.shadows import creases, ground_shade
-from ktn_jax.data.surroundings import Site, draw_surroundings, ground_mask, sample_kind
+from ktn_jax.data.sites import Site
+from ktn_jax.data.surroundings import draw_surroundings, ground_mask, sample_kind
 
 _SMALL = 2500  # pixels: smaller figures are smooth all over, larger ones at their edges
 _STEP = 0.06  # metres between neighbours that make an edge
