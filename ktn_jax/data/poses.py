@@ -78,7 +78,9 @@ def sample_shares(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
             shares = {n: s * (1 - min(young, 1)) for n, s in shares.items()}
             shares[_CHILD] = young
         extreme = rng.choice(_PLUMP)
-        shares[extreme] += rng.beta(1, 2.5) * (1 - shares[_CHILD] / 2)
+        most = 0.9 if "minweight" in extreme else 1.2
+        more = rng.beta(1, 2) * (1 - shares[_CHILD] / 2)
+        shares[extreme] = min(shares[extreme] + more, most)
     return np.array([shares[name] for name in names])
 
 
