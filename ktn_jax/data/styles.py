@@ -56,7 +56,7 @@ class Style(NamedTuple):
 
 DOWN = Arm(0, 12, 0, 15)
 HIP, POCKET = Reach(0.22, 0.1, -0.02, 25), Reach(0.2, 0.01, 0.05)
-LAP, BELLY = Reach(0.1, 0.03, 0.22), Reach(0.07, 0.13, 0.2)
+LAP, BELLY = Reach(0.11, 0.15, 0.3), Reach(0.07, 0.13, 0.2)
 CHEST, CHIN = Reach(0.1, 0.32, 0.26), Reach(0.09, 0.56, 0.18)
 EAR, EYES = Reach(0.16, 0.66, 0.07, 20), Reach(0.1, 0.64, 0.21)
 CROWN, NAPE = Reach(0.13, 0.86, 0.05, 50), Reach(0.17, 0.7, -0.06, 60)
@@ -77,6 +77,7 @@ ARMS = {  # style -> odds, the left and the right arm
     "hold": (2, CHEST, CHEST),
     "hold one": (1.5, CHEST, DOWN),
     "belly": (1, BELLY, BELLY),
+    "lap": (0.8, LAP, LAP),
     "phone": (1.2, EAR, DOWN),
     "photo": (0.8, EYES, EYES),
     "screen": (1.2, Reach(0.08, 0.3, 0.3), Reach(0.08, 0.3, 0.27)),

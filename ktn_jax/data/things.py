@@ -50,7 +50,7 @@ def sample_things(rng: np.random.Generator, style: str, stance: str) -> tuple[Th
 def place_thing(thing: Thing, ways: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """Where a thing's points come in a pose. [n, 3].
 
-    ways, joints: of body.pose_bones.
+    ways, joints: of poses.pose_person; the bones' own sizes do not matter.
     """
     body, straight = load_body(), t_pose().joints
     ends = []
