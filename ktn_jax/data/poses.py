@@ -152,13 +152,14 @@ def _mix_style(
     arms, legs, trunk = [style.left_arm, style.right_arm], style.legs, style.trunk
     if legs is None:
         _, *legs, trunk = LEGS[stance]
-    if arms[0] is None:
+    if None in arms:
         first = _pick(rng, ARMS)
-        arms = list(ARMS[first][1:])
+        drawn = list(ARMS[first][1:])
         if rng.random() < 0.35:
-            arms[1] = ARMS[_pick(rng, ARMS)][2]
+            drawn[1] = ARMS[_pick(rng, ARMS)][2]
         if rng.random() < 0.5:
-            arms.reverse()
+            drawn.reverse()
+        arms = [new if arm is None else arm for arm, new in zip(arms, drawn, strict=True)]
     arms = [_sample_reach(rng) if arm is None else arm for arm in arms]
     arms, legs = [_shake(rng, a, 1) for a in arms], [_shake(rng, leg, 1) for leg in legs]
     if rng.random() < 0.5:
