@@ -186,7 +186,7 @@ def test_bare_skin_stays_where_the_body_is():
 
 def test_keypoints_are_those_of_the_body_without_clothes():
     rng = np.random.default_rng(1)
-    person = poses.sample_person(rng)
+    person = poses.sample_person(rng)._replace(head=1.0)
     middle = np.array([0.1, 0.2, 4])
     thin_look, coat = plain_look(), plain_look(coat=-0.1, sole=0.03)
     both = [
@@ -204,6 +204,24 @@ def test_keypoints_are_those_of_the_body_without_clothes():
     np.testing.assert_allclose(found - found.mean(0), wanted - wanted.mean(0), atol=1e-4)
     used = np.unique(body.load_body().faces)
     assert person.height == pytest.approx(np.ptp(shape.vertices[used, 1]), abs=0.012)
+
+
+def test_a_head_grows_about_its_own_joint():
+    person = poses.sample_person(np.random.default_rng(4))._replace(head=1.0)
+    bones, template_ = body.load_body().bones, template.load_template()
+    moved = []
+    for size in (1.0, 1.2):
+        ways, joints = poses.pose_person(person._replace(head=size))
+        at = joints[bones.index("head")]
+        head = template_.weights[:, bones.index("head")].toarray()[:, 0] > 0.999
+        rest = template_.rest + np.tensordot(
+            person.shares.astype(np.float32), template_.targets, 1
+        )
+        posed = body.skin_points(template_.weights, ways, rest)
+        moved.append((posed[head] - at, posed[~head & (template_.coarse < 8)]))
+    np.testing.assert_allclose(moved[1][0], 1.2 * moved[0][0], atol=1e-5)
+    below = np.linalg.norm(moved[1][1] - moved[0][1], axis=1)
+    assert np.median(below) == 0
 
 
 def test_a_hand_comes_where_it_reaches():

@@ -10,11 +10,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ktn_jax.anatomy import COARSE_OF_CHART
-from ktn_jax.body import pose_bones
 from ktn_jax.data.garments import dress, worn_faces
 from ktn_jax.data.looks import SKIN, Look, Waves
 from ktn_jax.data.paints import paint
-from ktn_jax.data.poses import Person, mix_joints
+from ktn_jax.data.poses import Person, pose_person
 from ktn_jax.data.render import FLIP, Hits, Mesh
 from ktn_jax.data.template import Template, load_markers, load_template
 from ktn_jax.data.things import FIRST, Thing, place_thing
@@ -55,7 +54,7 @@ def place_figure(
     things_cloth = {FIRST + i: thing.cloth for i, thing in enumerate(things)}
     template, markers = load_template(level), load_markers()
     share = person.shares.astype(np.float32)
-    ways, joints = pose_bones(mix_joints(person.shares), person.bends)
+    ways, joints = pose_person(person)
     bare = skin_points(
         markers.weights, ways, markers.rest + np.tensordot(share, markers.targets, 1)
     )

@@ -94,7 +94,8 @@ def _hang(kind: int, position: np.ndarray) -> np.ndarray:
     if kind in (TOP, COAT):
         trunk = 0.35 + 0.65 * ramp(y, 0.48, 0.15)
         arm = 0.3 + 0.6 * ramp(x, 0.2, 0.42)
-        return np.where(x > 0.2, arm, trunk)
+        collar = 1 - 0.8 * ramp(y, 0.5, 0.57) * ramp(x, 0.15, 0.08)  # close at the neck
+        return np.where(x > 0.2, arm, trunk) * collar
     if kind == BOTTOM:
         # straight legs: further off where calves grow thin
         return 0.15 + 0.55 * ramp(y, 0.1, -0.4) + 0.6 * ramp(y, -0.45, -0.7)

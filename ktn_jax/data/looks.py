@@ -91,6 +91,7 @@ class Look(NamedTuple):
     scarf: bool = False
     pack: bool = False
     glasses: float = 0.0  # darkness of lenses; 0 is none
+    smile: float = 0.0  # how much of the teeth shows
     sole: float = 0.0  # metres under the feet
     hems: tuple[Hem, ...] = ()  # one at most
 
@@ -134,10 +135,11 @@ def cover(look: Look, position: np.ndarray, *, coarse: np.ndarray) -> np.ndarray
     feet = coarse == _FEET
     open_neck = (z > 0.03) & (y > look.neck + 0.9 * x) & torso
     worn = np.full(len(position), SKIN, np.int8)
-    worn[(torso | leg) & (y > look.hem) & (y <= look.rise)] = BOTTOM
+    # a foot's charts begin above the ankle, where trousers have not ended yet
+    worn[(torso | leg | feet) & (y > look.hem) & (y <= look.rise)] = BOTTOM
     worn[(trunk | arm) & (y > look.waist) & (x < look.sleeve) & ~open_neck] = TOP
     if look.coat < 1:
-        apart = (z > 0.02) & (x < look.opening * (0.6 + 0.9 * ramp(y, 0.1, 0.55)))
+        apart = (z > 0.02) & (x < look.opening * (0.5 + 1.1 * ramp(y, 0.1, 0.55)))
         body = (trunk | leg) & (y > look.coat) & ~apart
         worn[(body | arm) & (x < 0.61)] = COAT
     worn[(feet | leg) & (y < look.shoe)] = SHOES

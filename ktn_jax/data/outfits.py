@@ -53,14 +53,16 @@ def sample_look(
         cloth=_sample_cloths(rng, patch),
         mottle=sample_waves(rng, 0.12, 5),
         beard=rng.choice([0, 0.35, 0.6, 1], p=[0.7, 0.1, 0.08, 0.12]),
+        smile=rng.choice([0, rng.uniform(0.4, 1)]),
         glasses=rng.choice([0, 0.25, 0.9], p=[0.78, 0.1, 0.12]),
         pack=rng.random() < 0.08,
         sole=rng.uniform(0.008, 0.03) if look.shoe > -0.8 else 0.0,
         gloves=rng.random() < 0.06,
     )
     look = _sample_hair(rng, look)
-    dress = (_dress_summer, _dress_everyday, _dress_winter, _dress_skirt, _dress_sport)
-    look = rng.choice(dress, p=[0.2, 0.34, 0.2, 0.16, 0.1])(rng, look)
+    kinds = (_dress_summer, _dress_everyday, _dress_winter, _dress_skirt, _dress_sport)
+    dress = rng.choice((*kinds, _dress_suit), p=[0.2, 0.29, 0.18, 0.15, 0.11, 0.07])
+    look = dress(rng, look)
     return _sample_hat(rng, look)
 
 
@@ -211,10 +213,10 @@ def _dress_summer(rng: np.random.Generator, look: Look) -> Look:
     """Shorts, swimwear, sleeveless tops, bare feet."""
     look = _loosen(look, TOP, rng.uniform(0, 0.025))
     look = _loosen(look, BOTTOM, rng.uniform(0, 0.04))
-    bare = rng.random() < 0.3
+    bare, low = rng.random() < 0.3, rng.random() < 0.25
     return look._replace(
-        waist=1.0 if bare else rng.choice([0.25, 0.1, 0.0]) + rng.normal(0, 0.03),
-        rise=rng.uniform(0.06, 0.14),
+        waist=1.0 if bare else rng.choice([0.34, 0.25, 0.1, 0.0]) + rng.normal(0, 0.02),
+        rise=rng.uniform(0.0, 0.06) if low else rng.uniform(0.06, 0.14),
         sleeve=rng.choice([0.17, 0.22, 0.3]) + rng.normal(0, 0.015),
         hem=rng.choice([-0.05, -0.15, -0.32]) + rng.normal(0, 0.03),
         shoe=rng.choice([-0.9, -0.795, -0.75, -0.68], p=[0.4, 0.2, 0.3, 0.1]),
@@ -269,6 +271,31 @@ def _dress_winter(rng: np.random.Generator, look: Look) -> Look:
         sole=rng.uniform(0.015, 0.04),
         neck=0.6,
         sleeve=0.61,
+    )
+
+
+def _dress_suit(rng: np.random.Generator, look: Look) -> Look:
+    """Jacket and trousers of one cloth over a light shirt, mostly with a tie."""
+    loose = rng.uniform(0.006, 0.02)
+    look = _loosen(look, COAT, loose, details=("pockets",), crease=0.12)
+    cloth = look.cloth[COAT]._replace(loose=rng.uniform(0.01, 0.03), details=("seams",))
+    light = rng.choice([0.93, 0.75]) * np.array([0.98, 0.98, 1])
+    shirt = look.cloth[TOP]._replace(
+        color=light, details=("tie", "buttons") if rng.random() < 0.7 else ("buttons",)
+    )
+    gap = rng.choice([0.0, 0.35])
+    hem = Hem(COAT, 0.16, rng.uniform(-0.12, -0.04), rng.uniform(0.02, 0.1), gap)
+    return look._replace(
+        cloth=look.cloth | {BOTTOM: cloth, TOP: shirt},
+        rise=0.14,
+        waist=0.11,
+        hem=-0.77,
+        shoe=-0.765,
+        sleeve=0.61,
+        neck=0.6,
+        coat=0.05,
+        opening=rng.choice([0.035, 0.06]),
+        hems=(hem,),
     )
 
 

@@ -85,6 +85,10 @@ def _paint_face(look: Look, at: np.ndarray, color: np.ndarray) -> np.ndarray:
     lips = np.linalg.norm((at - MOUTH) * (0.8, 1.8, 1), axis=1)
     lay(ramp(lips, 0.02, 0.015), look.skin * (0.85, 0.52, 0.53))
     lay(ramp(np.abs(y - MOUTH[1]), 0.0025, 0.001) * (x < 0.02), 0.3 * look.skin)
+    if look.smile:
+        wide, curve = 0.012 + 0.014 * look.smile, 9 * x**2
+        teeth = ramp(np.abs(y - MOUTH[1] - curve), 0.006 * look.smile, 0.003 * look.smile)
+        lay(teeth * ramp(x, wide, 0.8 * wide), np.full(3, 0.85))
     away = np.column_stack([x, y]) - _eyes()[0, :2]
     white = np.linalg.norm(away * (1, 1.9), axis=1)
     lay(ramp(white, 0.016, 0.0125), 0.3 * look.skin)  # lashes
@@ -196,7 +200,8 @@ def _print(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarr
     x, y, z = at.T
     phase = cloth.waves.phase
     half = 0.04 + 0.07 * (phase[0] % 1), 0.02 + 0.1 * (phase[1] % 1)
-    inside = (z > 0.03) & (np.abs(x) < half[0]) & (np.abs(y - 0.36) < half[1])
+    side = (z > 0.03) | ((z < -0.01) & (phase[1] % 0.1 < 0.05))  # some on the back too
+    inside = side & (np.abs(x) < half[0]) & (np.abs(y - 0.36) < half[1])
     fine = cloth._replace(period=1.0).waves(at * (5 + 4 * (phase[2] % 1)))
     full = phase[3] % 1 < 0.4
     return _mix(color, inside * (1.0 if full else (fine > -0.2)), cloth.other)
@@ -209,6 +214,14 @@ def _buttons(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.nda
     button = front & (x**2 + ((y % 0.09) - 0.045) ** 2 < 0.006**2)
     color = _mix(color, 0.3 * placket, np.zeros(3))
     return _mix(color, 0.8 * button, 1 - look.cloth[kind].color)
+
+
+def _tie(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray:
+    x, y, z = np.abs(at[:, 0]), at[:, 1], at[:, 2]
+    tie = (z > 0.02) & (y < 0.565) & (x < 0.012 + 0.03 * (0.56 - y))
+    stripe = (at[:, 0] + y) % 0.03 < 0.01
+    tone = look.cloth[kind].other
+    return _mix(_mix(color, 1.0 * tie, 0.7 * tone), 1.0 * (tie & stripe), tone)
 
 
 def _zip(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarray:
@@ -288,6 +301,7 @@ def _band(look: Look, kind: int, at: np.ndarray, color: np.ndarray) -> np.ndarra
 DETAILS = {
     "print": _print,
     "buttons": _buttons,
+    "tie": _tie,
     "zip": _zip,
     "cuffs": _cuffs,
     "side": _side,

@@ -32,6 +32,7 @@ class Person(NamedTuple):
 
     shares: np.ndarray  # [t] of the body's shape targets
     bends: np.ndarray  # [b, 3, 3]
+    head: float = 1.0  # the head's size, times that of the shape
     style: str = ""  # of styles.STYLES, where it is one
     stance: str = ""  # of styles.LEGS, where it is one
 
@@ -62,7 +63,20 @@ def sample_person(rng: np.random.Generator, variety: float = 1.0) -> Person:
         bends = sample_bends(rng, style, stance)
         if is_clear(pose_bones(joints, bends)[1]):
             break
-    return Person(shares, bends, style, stance)
+    young = np.clip(shares[load_body().target_names.index(_CHILD)], 0, 1)
+    head = 1 + variety * (rng.normal(0, 0.025) + rng.uniform(0, 0.22) * young)
+    return Person(shares, bends, head, style, stance)
+
+
+def pose_person(person: Person) -> tuple[np.ndarray, np.ndarray]:
+    """As of body.pose_bones: the ways of all bones [b, 3, 4], joints [b, 3]."""
+    rest = mix_joints(person.shares)
+    ways, joints = pose_bones(rest, person.bends)
+    head = _bone_index()["head"]
+    grown = (person.head - 1) * ways[head, :, :3]
+    ways[head, :, :3] += grown  # about its own joint
+    ways[head, :, 3] -= grown @ rest[head]
+    return ways, joints
 
 
 def sample_shares(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
@@ -78,7 +92,9 @@ def sample_shares(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
             shares = {n: s * (1 - min(young, 1)) for n, s in shares.items()}
             shares[_CHILD] = young
         extreme = rng.choice(_PLUMP)
-        shares[extreme] += rng.beta(1, 2.5) * (1 - shares[_CHILD] / 2)
+        most = 0.9 if "minweight" in extreme else 1.2
+        more = rng.beta(1, 2) * (1 - shares[_CHILD] / 2)
+        shares[extreme] = min(shares[extreme] + more, most)
     return np.array([shares[name] for name in names])
 
 
@@ -136,13 +152,14 @@ def _mix_style(
     arms, legs, trunk = [style.left_arm, style.right_arm], style.legs, style.trunk
     if legs is None:
         _, *legs, trunk = LEGS[stance]
-    if arms[0] is None:
+    if None in arms:
         first = _pick(rng, ARMS)
-        arms = list(ARMS[first][1:])
+        drawn = list(ARMS[first][1:])
         if rng.random() < 0.35:
-            arms[1] = ARMS[_pick(rng, ARMS)][2]
+            drawn[1] = ARMS[_pick(rng, ARMS)][2]
         if rng.random() < 0.5:
-            arms.reverse()
+            drawn.reverse()
+        arms = [new if arm is None else arm for arm, new in zip(arms, drawn, strict=True)]
     arms = [_sample_reach(rng) if arm is None else arm for arm in arms]
     arms, legs = [_shake(rng, a, 1) for a in arms], [_shake(rng, leg, 1) for leg in legs]
     if rng.random() < 0.5:
@@ -201,7 +218,7 @@ def bend_arm(arm: Arm | Reach, rng: np.random.Generator) -> dict[str, np.ndarray
         shrug = 0.3 * max(arm.abduction - 50, 0.0)  # the shoulder blade's share of a lift
         angles = -arm.flexion, arm.abduction - shrug - 90, arm.twist
         upper, elbow = _turn("xzx", *angles), arm.elbow
-    curl = rng.uniform(0, 55)
+    curl = rng.uniform(55, 85) if rng.random() < 0.25 else rng.uniform(0, 55)
     bends = {
         "clavicle": _turn("z", shrug),
         "upperarm": upper,
@@ -315,6 +332,10 @@ def is_clear(joints: np.ndarray) -> bool:
             return False
         if np.linalg.norm(points - skull, axis=1).min() < 0.22 * size:
             return False
+        for thigh in "lr":
+            places = np.linspace(at(f"thigh_{thigh}"), at(f"calf_{thigh}"), 8)
+            if np.linalg.norm(points[:3, None] - places, axis=-1).min() < 0.13 * size:
+                return False
     return _legs_clear(at, size)
 
 

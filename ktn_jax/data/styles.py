@@ -56,7 +56,7 @@ class Style(NamedTuple):
 
 DOWN = Arm(0, 12, 0, 15)
 HIP, POCKET = Reach(0.22, 0.1, -0.02, 25), Reach(0.2, 0.01, 0.05)
-LAP, BELLY = Reach(0.1, 0.03, 0.22), Reach(0.07, 0.13, 0.2)
+LAP, BELLY = Reach(0.11, 0.15, 0.3), Reach(0.07, 0.13, 0.2)
 CHEST, CHIN = Reach(0.1, 0.32, 0.26), Reach(0.09, 0.56, 0.18)
 EAR, EYES = Reach(0.16, 0.66, 0.07, 20), Reach(0.1, 0.64, 0.21)
 CROWN, NAPE = Reach(0.13, 0.86, 0.05, 50), Reach(0.17, 0.7, -0.06, 60)
@@ -77,11 +77,8 @@ ARMS = {  # style -> odds, the left and the right arm
     "hold": (2, CHEST, CHEST),
     "hold one": (1.5, CHEST, DOWN),
     "belly": (1, BELLY, BELLY),
-    "phone": (1.2, EAR, DOWN),
-    "photo": (0.8, EYES, EYES),
-    "screen": (1.2, Reach(0.08, 0.3, 0.3), Reach(0.08, 0.3, 0.27)),
+    "lap": (0.8, LAP, LAP),
     "chin": (0.8, CHIN, BELLY),
-    "eat": (1, Reach(0.08, 0.53, 0.22), Reach(0.12, 0.2, 0.25)),
     "hair": (0.5, CROWN, DOWN),
     "nape": (0.4, NAPE, NAPE),
     "strap": (0.7, STRAP, DOWN),
@@ -122,9 +119,20 @@ LEGS = {  # style -> odds, the left and the right leg, the trunk
     "lunge": (0.5, Leg(70, 8, 5, 75), Leg(-25, 4, 5, 30), Trunk(8)),
     "lean": (0.6, Leg(20, 6, 5, 5), Leg(20, 6, 5, 5), Trunk(-8)),
 }
+SEATED = (Leg(85, 8, 5, 85), Leg(85, 8, 5, 85))
 RUN = Arm(40, 15, 10, 95)
 STYLES = {  # what arms, legs and trunk do together
-    "everyday": Style(30, None, None, None),
+    "everyday": Style(26, None, None, None),
+    "phone": Style(1.2, EAR, DOWN, None),
+    "photo": Style(1, EYES, EYES, None),
+    "screen": Style(1.6, Reach(0.08, 0.3, 0.3), Reach(0.08, 0.28, 0.27), None),
+    "selfie": Style(0.5, Reach(0.25, 0.66, 0.36), DOWN, None),
+    "laptop": Style(0.8, Reach(0.12, 0.2, 0.32), Reach(0.12, 0.2, 0.32), SEATED),
+    "eat": Style(1.2, Reach(0.08, 0.53, 0.22), Reach(0.12, 0.2, 0.28), None),
+    "drink": Style(0.8, Reach(0.1, 0.42, 0.26), DOWN, None),
+    "umbrella": Style(0.8, Reach(0.12, 0.42, 0.22), DOWN, None),
+    "bag": Style(1.2, DOWN, None, None),
+    "box": Style(0.6, Reach(0.16, 0.25, 0.3), Reach(0.16, 0.25, 0.3), None),
     "run": Style(2, RUN, Arm(-50, 18, 5, 90), (Leg(-15, 2, 0, 75), Leg(60, 2, 0, 70)),
                  Trunk(12)),
     "sprint": Style(0.6, Arm(60, 15, 10, 90), Arm(-55, 20, 5, 95),

@@ -43,14 +43,14 @@ def sample_things(rng: np.random.Generator, style: str, stance: str) -> tuple[Th
     if stance.startswith(("sit", "legs over")) and rng.random() < 0.6:
         return (_chair(rng),)
     if rng.random() < 0.22:
-        return (_hold(rng, rng.choice(list("lr"))),)
+        return (_hold(rng, rng.integers(6)),)
     return ()
 
 
 def place_thing(thing: Thing, ways: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """Where a thing's points come in a pose. [n, 3].
 
-    ways, joints: of body.pose_bones.
+    ways, joints: of poses.pose_person; the bones' own sizes do not matter.
     """
     body, straight = load_body(), t_pose().joints
     ends = []
@@ -149,9 +149,9 @@ def _mirror(thing: Thing, side: str) -> Thing:
     )
 
 
-def _hold(rng: np.random.Generator, side: str) -> Thing:
+def _hold(rng: np.random.Generator, what: int) -> Thing:
     """A small thing in a hand: phone, cup, bag, stick, umbrella, ball."""
-    match rng.integers(6):
+    match what:
         case 0:
             parts = [_box(_by_hand(0.06, -0.01, 0), (0.07, 0.006, 0.037))]
         case 1:
@@ -176,7 +176,16 @@ def _hold(rng: np.random.Generator, side: str) -> Thing:
             parts = [_rod(_HAND, top, 0.008, 0.008), cap]
         case _:
             parts = [_ball(_by_hand(0.07, -0.1, 0), rng.uniform(0.04, 0.12))]
-    return _mirror(_thing(rng, parts, ("hand_l", "hand_l")), side)
+    return _mirror(_thing(rng, parts, _HANDS), rng.choice(list("lr")))
+
+
+def _between(rng: np.random.Generator) -> tuple[Thing, ...]:
+    """Something held with both hands: a camera, a book, a box, a laptop."""
+    half = np.array([0.04, 0.01, 0.03]) * rng.uniform(1, 5)
+    boxes = [_box(_by_hand(0.06, -0.01 - half[1], 0), half)]
+    if rng.random() < 0.3:  # it opens
+        boxes.append(_box(_by_hand(0.06, half[0], half[2]), half[[0, 0, 1]]))
+    return (_mirror(_thing(rng, boxes, _HANDS), rng.choice(list("lr"))),)
 
 
 def _racket(rng: np.random.Generator) -> tuple[Thing, ...]:
@@ -301,6 +310,16 @@ def _play_ball(rng: np.random.Generator) -> tuple[Thing, ...]:
 
 _HANDS = ("hand_l", "hand_l")
 _BY_STYLE = {
+    "phone": lambda rng: (_hold(rng, 0),),
+    "photo": _between,
+    "screen": lambda rng: (_hold(rng, 0),) if rng.random() < 0.6 else _between(rng),
+    "selfie": lambda rng: (_hold(rng, 0),),
+    "laptop": lambda rng: (*_between(rng), _chair(rng)),
+    "eat": lambda rng: (_hold(rng, rng.choice([0, 1])),),
+    "drink": lambda rng: (_hold(rng, 1),),
+    "umbrella": lambda rng: (_hold(rng, 4),),
+    "bag": lambda rng: (_hold(rng, 2),),
+    "box": _between,
     "tennis": _racket,
     "serve": _racket,
     "backhand": _racket,
