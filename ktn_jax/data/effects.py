@@ -68,7 +68,8 @@ def _vignette(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _soften(photo: Image.Image, rng: np.random.Generator, variety: float) -> Image.Image:
     """Out of focus, shaken, or enlarged from fewer pixels."""
     if rng.random() < 0.7:
-        photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
+        most = 2.2 if rng.random() < 0.12 * variety else 0.9
+        photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0, most)))
     if rng.random() < 0.12 * variety:  # along a line of a few pixels
         length, turn = rng.uniform(1.0, 5.0), rng.uniform(0, np.pi)
         row, column = length / 2 * np.sin(turn), length / 2 * np.cos(turn)

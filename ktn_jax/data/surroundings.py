@@ -38,6 +38,11 @@ def draw_surroundings(site: Site, kind: str, *, variety: float) -> Canvas:
     else:
         canvas = Canvas(view.camera, _sky(site))
         _BUILDERS[kind](canvas, site)
+    # things behind are as sharp as people in every second scene: what is sharp among
+    # blur must not give people away
+    late = rng.random() < 0.5
+    if kind != "plain" and not late:
+        _blur_some(canvas, rng, variety)
     if rng.random() < 0.5 * variety and kind != "plain":
         for _ in range(rng.integers(1, 4)):
             stand_thing(canvas, site)
@@ -45,8 +50,8 @@ def draw_surroundings(site: Site, kind: str, *, variety: float) -> Canvas:
         backdrop = Image.fromarray(_to_bytes(canvas.image))
         draw_shapes(backdrop, rng, rng.integers(1, 7))
         canvas.image = np.asarray(backdrop, np.float32) / 255
-    if variety and rng.random() < 0.6:
-        canvas.image = blur(canvas.image, 0.012 * size * rng.random() ** 2)
+    if kind == "plain" or late:
+        _blur_some(canvas, rng, variety)
     return canvas
 
 
@@ -62,6 +67,12 @@ def ground_mask(view: View) -> np.ndarray:
     line = (np.arange(view.camera.size) + 0.5 - view.camera.size / 2) / view.camera.focal
     falls = view.up[0] * line[None, :] + view.up[1] * line[:, None] + view.up[2]
     return falls < -view.height / 60
+
+
+def _blur_some(canvas: Canvas, rng: np.random.Generator, variety: float) -> None:
+    """Puts what is drawn so far out of focus, now and then."""
+    if variety and rng.random() < 0.6:
+        canvas.image = blur(canvas.image, 0.012 * canvas.camera.size * rng.random() ** 2)
 
 
 def _sky(site: Site) -> np.ndarray:
