@@ -303,6 +303,18 @@ def test_things_in_front_are_nearer_than_people():
         assert (near < 0.8 * scene.figures[0].middle[2]).all()
 
 
+def test_hits_picked_out_keep_what_they_hit():
+    group = placing.place_people(np.random.default_rng(1), SIZE, 1.0)
+    caster = Caster(group.figures, group.view.camera)
+    hits = caster.cast(np.indices((SIZE, SIZE)).reshape(2, -1).T + 0.5)
+    mesh = hits.mesh._replace(chart=np.zeros_like(hits.mesh.chart))  # all are things
+    kept = np.random.default_rng(0).random(len(hits.face)) < 0.5
+    some = hits._replace(mesh=mesh).pick(kept)
+    np.testing.assert_array_equal(np.flatnonzero(some.hit), np.flatnonzero(hits.hit)[kept])
+    for field in ("figure", "face", "weights"):
+        np.testing.assert_array_equal(getattr(some, field), getattr(hits, field)[kept])
+
+
 # --- nobody ----------------------------------------------------------------------------
 
 

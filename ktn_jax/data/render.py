@@ -92,7 +92,7 @@ class Hits(NamedTuple):
         """Some of the hits; the other rays count as misses. kept: [k] bool."""
         hit = self.hit.copy()
         hit[self.hit] = kept
-        return Hits(hit, self.person[kept], self.face[kept], self.weights[kept], self.mesh)
+        return Hits(hit, self.figure[kept], self.face[kept], self.weights[kept], self.mesh)
 
 
 class Caster:
