@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from ktn_jax import anatomy, body
 from ktn_jax.data import (
+    clearance,
     figures,
     looks,
     outfits,
@@ -272,7 +273,7 @@ def test_most_sampled_people_keep_clear_of_themselves():
     for _ in range(60):
         person = poses.sample_person(rng)
         _, joints = body.pose_bones(poses.mix_joints(person.shares), person.bends)
-        clear.append(poses.is_clear(joints))
+        clear.append(clearance.is_clear(joints))
     assert np.mean(clear) > 0.9
     folded = STILL.copy()  # a forearm through the chest
     bones = body.load_body().bones
@@ -283,7 +284,7 @@ def test_most_sampled_people_keep_clear_of_themselves():
         "z", -100, degrees=True
     ).as_matrix()
     _, joints = body.pose_bones(body.load_body().base.joints, folded)
-    assert not poses.is_clear(joints)
+    assert not clearance.is_clear(joints)
 
 
 def test_plain_people_wear_no_shells_and_varied_ones_all():

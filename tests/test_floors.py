@@ -15,7 +15,8 @@ FLOORS = [
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
         "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
-        "data.backgrounds", "data.figures", "data.garments", "data.looks", "data.outfits",
+        "data.backgrounds", "data.clearance", "data.figures", "data.garments",
+        "data.hairdos", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.things",
         "data.outlines", "data.poses", "data.render", "data.scenes",
