@@ -10,6 +10,7 @@ from ktn_jax.data import (
     figures,
     looks,
     outfits,
+    people,
     poses,
     scenes,
     shells,
@@ -205,6 +206,33 @@ def test_keypoints_are_those_of_the_body_without_clothes():
     np.testing.assert_allclose(found - found.mean(0), wanted - wanted.mean(0), atol=1e-4)
     used = np.unique(body.load_body().faces)
     assert person.height == pytest.approx(np.ptp(shape.vertices[used, 1]), abs=0.012)
+
+
+def test_joints_under_thick_sleeves_are_seen():
+    look = plain_look(coat=-0.1, sleeve=0.6)
+    coat = look.cloth[looks.COAT]._replace(thickness=0.01, loose=0.09, waves=FOLDS[0])
+    figure = dressed(look._replace(cloth=look.cloth | {looks.COAT: coat}))
+    elbow, nose = anatomy.KEYPOINTS.index("left_elbow"), 0
+    assert figure.slack[elbow] > 0.04
+    assert figure.slack[nose] < 1e-6
+    scene = scenes.sample_scene(np.random.default_rng(0), 160)
+    flags = []
+    for slack in (figure.slack, 0 * figure.slack):
+        picture = scenes.Picture(
+            image=np.zeros((160, 160, 3), np.uint8),
+            person=np.zeros((160, 160), int),
+            chart=np.ones((160, 160), int),
+            uv=np.zeros((160, 160, 2)),
+            depth=np.ones((160, 160)),
+            keypoint_depth=figure.keypoints[None, :, 2] - 0.12,
+            keypoint_person=np.zeros((1, 17), int),
+        )
+        one = scene._replace(
+            figures=(figure._replace(slack=slack),), camera=Camera(200, 160)
+        )
+        (person,) = people.annotate(one, picture, np.random.default_rng(0), 1)
+        flags.append(person["keypoints"][3 * elbow + 2])
+    assert flags == [2, 1]
 
 
 def test_a_head_grows_about_its_own_joint():
