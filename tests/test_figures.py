@@ -6,9 +6,11 @@ from scipy.spatial.transform import Rotation
 
 from ktn_jax import anatomy, body
 from ktn_jax.data import (
+    clearance,
     figures,
     looks,
     outfits,
+    people,
     poses,
     scenes,
     shells,
@@ -206,6 +208,33 @@ def test_keypoints_are_those_of_the_body_without_clothes():
     assert person.height == pytest.approx(np.ptp(shape.vertices[used, 1]), abs=0.012)
 
 
+def test_joints_under_thick_sleeves_are_seen():
+    look = plain_look(coat=-0.1, sleeve=0.6)
+    coat = look.cloth[looks.COAT]._replace(thickness=0.01, loose=0.09, waves=FOLDS[0])
+    figure = dressed(look._replace(cloth=look.cloth | {looks.COAT: coat}))
+    elbow, nose = anatomy.KEYPOINTS.index("left_elbow"), 0
+    assert figure.slack[elbow] > 0.04
+    assert figure.slack[nose] < 1e-6
+    scene = scenes.sample_scene(np.random.default_rng(0), 160)
+    flags = []
+    for slack in (figure.slack, 0 * figure.slack):
+        picture = scenes.Picture(
+            image=np.zeros((160, 160, 3), np.uint8),
+            person=np.zeros((160, 160), int),
+            chart=np.ones((160, 160), int),
+            uv=np.zeros((160, 160, 2)),
+            depth=np.ones((160, 160)),
+            keypoint_depth=figure.keypoints[None, :, 2] - 0.12,
+            keypoint_person=np.zeros((1, 17), int),
+        )
+        one = scene._replace(
+            figures=(figure._replace(slack=slack),), camera=Camera(200, 160)
+        )
+        (person,) = people.annotate(one, picture, np.random.default_rng(0), 1)
+        flags.append(person["keypoints"][3 * elbow + 2])
+    assert flags == [2, 1]
+
+
 def test_a_head_grows_about_its_own_joint():
     person = poses.sample_person(np.random.default_rng(4))._replace(head=1.0)
     bones, template_ = body.load_body().bones, template.load_template()
@@ -272,7 +301,7 @@ def test_most_sampled_people_keep_clear_of_themselves():
     for _ in range(60):
         person = poses.sample_person(rng)
         _, joints = body.pose_bones(poses.mix_joints(person.shares), person.bends)
-        clear.append(poses.is_clear(joints))
+        clear.append(clearance.is_clear(joints))
     assert np.mean(clear) > 0.9
     folded = STILL.copy()  # a forearm through the chest
     bones = body.load_body().bones
@@ -283,7 +312,7 @@ def test_most_sampled_people_keep_clear_of_themselves():
         "z", -100, degrees=True
     ).as_matrix()
     _, joints = body.pose_bones(body.load_body().base.joints, folded)
-    assert not poses.is_clear(joints)
+    assert not clearance.is_clear(joints)
 
 
 def test_plain_people_wear_no_shells_and_varied_ones_all():

@@ -15,7 +15,7 @@ from ktn_jax.data.looks import SKIN, Look, Waves
 from ktn_jax.data.paints import paint
 from ktn_jax.data.poses import Person, pose_person
 from ktn_jax.data.render import FLIP, Hits, Mesh
-from ktn_jax.data.template import Template, load_markers, load_template
+from ktn_jax.data.template import Template, load_markers, load_template, near_keypoints
 from ktn_jax.data.things import FIRST, Thing, place_thing
 from ktn_jax.rig import skin_points
 
@@ -28,6 +28,7 @@ class Figure(NamedTuple):
     vertices: np.ndarray  # [n, 3] f32 the visible surface, over the clothes
     normals: np.ndarray  # [n, 3] f32 outward, turned by folds, not of unit length
     keypoints: np.ndarray  # [17, 3]
+    slack: np.ndarray  # [17] metres of cloth and hair over each keypoint
     mesh: Mesh
     look: Look
     middle: np.ndarray  # [3] of the body without clothes
@@ -73,6 +74,7 @@ def place_figure(
         vertices=vertices,
         normals=_crease(look, wrinkles, mesh, covers, _normals(vertices, mesh.faces)),
         keypoints=(markers.keypoints @ bare - center) @ matrix.T + middle,
+        slack=np.linalg.norm(shift, axis=1)[near_keypoints(level)].mean(1),
         mesh=mesh,
         look=look._replace(cloth=look.cloth | things_cloth),
         middle=middle,

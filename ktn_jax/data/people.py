@@ -310,7 +310,7 @@ def _find_keypoints(scene: Scene, picture: Picture, index: int) -> np.ndarray:
     own = picture.keypoint_person[index] == index
     own &= picture.person[row, column] == index
     deep = points[:, 2] - picture.keypoint_depth[index]
-    visible = own & (deep < _DEPTH / 100)
+    visible = own & (deep < _DEPTH / 100 + scene.figures[index].slack)
     flag = np.where(inside, 1 + visible, 0)
     index_xy = (yx[:, ::-1] - 0.5).clip(0)  # COCO's keypoints are indices of pixels
     return np.column_stack([index_xy * inside[:, None], flag])

@@ -5,12 +5,12 @@ after, and a pose whose limbs run into the body is drawn again. Angles are degre
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from ktn_jax.body import load_body, pose_bones, t_pose
+from ktn_jax.data.clearance import is_clear
 from ktn_jax.data.styles import (
     ARM_LIMITS,
     ARM_NOISE,
@@ -72,7 +72,7 @@ def pose_person(person: Person) -> tuple[np.ndarray, np.ndarray]:
     """As of body.pose_bones: the ways of all bones [b, 3, 4], joints [b, 3]."""
     rest = mix_joints(person.shares)
     ways, joints = pose_bones(rest, person.bends)
-    head = _bone_index()["head"]
+    head = load_body().bones.index("head")
     grown = (person.head - 1) * ways[head, :, :3]
     ways[head, :, :3] += grown  # about its own joint
     ways[head, :, 3] -= grown @ rest[head]
@@ -303,52 +303,3 @@ def _trunk_bends(rng: np.random.Generator, trunk: Trunk) -> dict[str, np.ndarray
         "neck_01": half,
         "head": half,
     }
-
-
-def is_clear(joints: np.ndarray) -> bool:
-    """Whether arms keep out of trunk and head, and legs of each other. joints: [b, 3]."""
-    bones = _bone_index()
-
-    def at(bone: str) -> np.ndarray:
-        return joints[bones[bone]]
-
-    spine = at("neck_01") - at("pelvis")
-    size = np.linalg.norm(spine)  # about half a metre
-    up = spine / size
-    left = at("thigh_l") - at("thigh_r") + at("upperarm_l") - at("upperarm_r")
-    left = left - (left @ up) * up
-    left /= np.linalg.norm(left)
-    axes = np.stack([left, np.cross(left, up)])
-    skull = at("head") + 0.9 * (at("head") - at("neck_01"))
-    for side in "lr":
-        wrist, elbow, knuckle = (
-            at(f"{b}_{side}") for b in ("hand", "lowerarm", "middle_01")
-        )
-        points = np.stack([wrist, knuckle, (wrist + elbow) / 2, 0.2 * wrist + 0.8 * elbow])
-        away = points - at("pelvis") - 0.04 * size * axes[1]
-        height = away @ up / size
-        oval = (away @ axes.T) / ((0.31 * size), (0.22 * size))
-        if ((oval**2).sum(1) < 1)[(height > -0.15) & (height < 0.95)].any():
-            return False
-        if np.linalg.norm(points - skull, axis=1).min() < 0.22 * size:
-            return False
-        for thigh in "lr":
-            places = np.linspace(at(f"thigh_{thigh}"), at(f"calf_{thigh}"), 8)
-            if np.linalg.norm(points[:3, None] - places, axis=-1).min() < 0.13 * size:
-                return False
-    return _legs_clear(at, size)
-
-
-def _legs_clear(at: Callable[[str], np.ndarray], size: float) -> bool:
-    """Whether knees and shins keep apart, and feet do not stand in the other shin."""
-    shins = {s: np.linspace(at(f"calf_{s}"), at(f"foot_{s}"), 5) for s in "lr"}
-    thighs = {s: np.linspace(at(f"thigh_{s}"), at(f"calf_{s}"), 5)[2:] for s in "lr"}
-    left, right = (
-        np.concatenate([thighs[s], shins[s], at(f"ball_{s}")[None]]) for s in "lr"
-    )
-    return np.linalg.norm(left[:, None] - right, axis=-1).min() > 0.15 * size
-
-
-@functools.cache
-def _bone_index() -> dict[str, int]:
-    return {bone: index for index, bone in enumerate(load_body().bones)}

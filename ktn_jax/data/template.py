@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ktn_jax.anatomy import COARSE, COARSE_OF_CHART
-from ktn_jax.body import cut_charts, load_body, skin_matrix, t_pose
+from ktn_jax.body import cut_charts, find_keypoints, load_body, skin_matrix, t_pose
 from ktn_jax.data.shells import Shell, build_shells, label_faces
 from ktn_jax.rig import skin_points
 
@@ -92,6 +92,16 @@ def load_markers() -> Markers:
         skin_matrix()[used].astype(np.float32),
         body.keypoints[:, used],
     )
+
+
+@functools.cache
+def near_keypoints(level: str) -> np.ndarray:
+    """The body's vertices in a template nearest to each keypoint. [17, 8]."""
+    template = load_template(level)
+    own = np.flatnonzero(template.shell == 0)
+    return own[
+        cKDTree(template.position[own]).query(find_keypoints(t_pose().vertices), 8)[1]
+    ]
 
 
 def _hang(kind: int, shell: Shell, labels: tuple) -> Template:

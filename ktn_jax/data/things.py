@@ -117,13 +117,20 @@ def _ball(middle: np.ndarray, radius: float) -> Part:
 
 
 def _thing(
-    rng: np.random.Generator, parts: list[Part], bones: tuple[str, str], share: object = 0
+    rng: np.random.Generator,
+    parts: list[Part],
+    bones: tuple[str, str],
+    *,
+    across: bool = False,
 ) -> Thing:
-    """A thing of several parts, in colours of its own."""
+    """A thing of several parts, in colours of its own.
+
+    across: its left end goes with the first bone, its right end with the second.
+    """
     first = np.cumsum([0] + [len(part.points) for part in parts])
     points = np.concatenate([part.points for part in parts])
     faces = [part.faces + f for part, f in zip(parts, first, strict=False)]
-    share = share(points) if callable(share) else np.full(len(points), float(share))
+    share = ramp(points[:, 0], 0.12, -0.12) if across else np.zeros(len(points))
     pattern = ("plain", "bands", "blotches", "checks")[
         rng.choice(4, p=[0.6, 0.1, 0.2, 0.1])
     ]
@@ -227,8 +234,7 @@ def _board(
         parts.append(_disc((x * half[0], _SOLE - half[1], 0.05), (0.12, half[2]), 1))
         if wheels:
             parts.append(_box((0.7 * x * half[0], _SOLE - 0.05, 0.05), (0.03, 0.03, 0.1)))
-    follow = lambda points: ramp(points[:, 0], 0.12, -0.12)  # noqa: E731
-    return (_thing(rng, parts, ("foot_l", "foot_r"), follow),)
+    return (_thing(rng, parts, ("foot_l", "foot_r"), across=True),)
 
 
 def _snowboard(rng: np.random.Generator) -> tuple[Thing, ...]:
