@@ -352,7 +352,7 @@ def test_a_whole_folder_can_be_excluded(tmp_path):
 
 
 def test_folders_without_photographs_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no folder .*nowhere"):
+    with pytest.raises(UserError, match=r"no folder .*nowhere"):
         find_pictures([tmp_path / "nowhere"])
     with pytest.raises(UserError, match="no photographs"):
         find_pictures([tmp_path])
