@@ -22,7 +22,7 @@ FLOORS = [
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.things",
         "data.outlines", "data.poses", "data.render", "data.scenes",
-        "data.people", "data.clearance", "data.hairdos",
+        "data.labelling", "data.people", "data.clearance", "data.hairdos",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",
         "evaluation.similarity", "evaluation.two_d", "evaluation.average_precision",
         "evaluation.table",
