@@ -95,6 +95,7 @@ def make_scene(
 
 
 def _generator(seed: int, split: str, index: int) -> np.random.Generator:
+    """The dice of one scene."""
     return np.random.default_rng([seed, list(SPLITS).index(split), index])
 
 
@@ -174,6 +175,7 @@ def _write_scene(
 
 
 def _count(annotations: list[Json], images: int) -> collections.Counter:
+    """How much there is of what."""
     return collections.Counter(
         images=images,
         people=sum(not a["iscrowd"] for a in annotations),

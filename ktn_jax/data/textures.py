@@ -103,10 +103,12 @@ def noise(rng: np.random.Generator, fall: float, stretch: float = 1.0) -> np.nda
 
 
 def _grass(rng: np.random.Generator) -> np.ndarray:
+    """Blades in one direction over clouds. [SIDE, SIDE]."""
     return noise(rng, 0.8, rng.uniform(1.0, 4.0)) + 0.6 * noise(rng, 1.6)
 
 
 def _planks(rng: np.random.Generator) -> np.ndarray:
+    """Boards with grain and gaps. [SIDE, SIDE]."""
     count = 2 ** rng.integers(2, 5)
     column = np.arange(SIDE) * count / SIDE
     tone = rng.normal(0, 0.8, count)[column.astype(int)]
@@ -115,6 +117,7 @@ def _planks(rng: np.random.Generator) -> np.ndarray:
 
 
 def _bricks(rng: np.random.Generator) -> np.ndarray:
+    """Courses of bricks, half a brick apart, in mortar. [SIDE, SIDE]."""
     rows = 2 ** rng.integers(3, 5)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE * rows
     x = x / 2 + 0.5 * (y.astype(int) % 2)
@@ -124,6 +127,7 @@ def _bricks(rng: np.random.Generator) -> np.ndarray:
 
 
 def _tiles(rng: np.random.Generator) -> np.ndarray:
+    """Square tiles, plain or as a chessboard, with joints. [SIDE, SIDE]."""
     count = 2 ** rng.integers(1, 5)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE * count
     checks = rng.choice([0, 2]) * ((y.astype(int) + x.astype(int)) % 2)
@@ -133,6 +137,7 @@ def _tiles(rng: np.random.Generator) -> np.ndarray:
 
 
 def _leaves(rng: np.random.Generator) -> np.ndarray:
+    """Many small leaves, the upper ones lighter. [SIDE, SIDE]."""
     canvas = Image.new("L", (SIDE, SIDE), 30)
     draw = ImageDraw.Draw(canvas)
     size = rng.uniform(3, 12)
@@ -149,6 +154,7 @@ def _leaves(rng: np.random.Generator) -> np.ndarray:
 
 
 def _cloth(rng: np.random.Generator) -> np.ndarray:
+    """A weave. [SIDE, SIDE]."""
     y, x = np.mgrid[:SIDE, :SIDE] * (2 * np.pi / SIDE)
     count = rng.integers(16, 60)
     weave = np.sin(count * x) * rng.uniform(0, 1) + np.sin(count * y)
@@ -156,17 +162,20 @@ def _cloth(rng: np.random.Generator) -> np.ndarray:
 
 
 def _waves(rng: np.random.Generator) -> np.ndarray:
+    """Ripples across. [SIDE, SIDE]."""
     y = np.arange(SIDE)[:, None] * (2 * np.pi / SIDE)
     ripples = np.sin(rng.integers(8, 30) * y + 1.5 * noise(rng, 1.6, 3.0))
     return ripples + noise(rng, 1.2, 4.0)
 
 
 def _speckle(rng: np.random.Generator) -> np.ndarray:
+    """Two stones mixed. [SIDE, SIDE]."""
     stones = np.tanh(4 * (noise(rng, rng.uniform(0.5, 1.0)) - rng.normal(0, 0.5)))
     return stones + 0.3 * noise(rng, 0.3)
 
 
 def _windows(rng: np.random.Generator) -> np.ndarray:
+    """A wall of equal windows with panes. [SIDE, SIDE]."""
     rows, columns = 2 ** rng.integers(2, 4, 2)
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     y, x = y * rows, x * columns
@@ -179,6 +188,7 @@ def _windows(rng: np.random.Generator) -> np.ndarray:
 
 
 def _shelves(rng: np.random.Generator) -> np.ndarray:
+    """Rows of upright things of all tones. [SIDE, SIDE]."""
     rows = 2 ** rng.integers(1, 4)
     image = np.zeros((SIDE, SIDE))
     high = SIDE // rows
@@ -194,6 +204,7 @@ def _shelves(rng: np.random.Generator) -> np.ndarray:
 
 
 def _glyphs(rng: np.random.Generator) -> np.ndarray:
+    """Lines of something like writing. [SIDE, SIDE]."""
     rows = 2 ** rng.integers(2, 6)
     cells = rng.random((rows * 4, rows * 8)) < 0.5
     cells[::4] = False  # lines, and words between blanks
