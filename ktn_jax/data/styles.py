@@ -130,7 +130,7 @@ STYLES = {  # what arms, legs and trunk do together
     "laptop": Style(0.8, Reach(0.12, 0.2, 0.32), Reach(0.12, 0.2, 0.32), SEATED),
     "eat": Style(1.2, Reach(0.08, 0.53, 0.22), Reach(0.12, 0.2, 0.28), None),
     "drink": Style(0.8, Reach(0.1, 0.42, 0.26), DOWN, None),
-    "umbrella": Style(0.8, Reach(0.12, 0.42, 0.22), DOWN, None),
+    "umbrella": Style(0.4, Reach(0.12, 0.42, 0.22), DOWN, None),
     "bag": Style(1.2, DOWN, None, None),
     "box": Style(0.6, Reach(0.16, 0.25, 0.3), Reach(0.16, 0.25, 0.3), None),
     "run": Style(2, RUN, Arm(-50, 18, 5, 90), (Leg(-15, 2, 0, 75), Leg(60, 2, 0, 70)),
