@@ -34,7 +34,7 @@ def is_clear(joints: np.ndarray) -> bool:
         points = np.stack([wrist, knuckle, (wrist + elbow) / 2, 0.2 * wrist + 0.8 * elbow])
         away = points - at("pelvis") - 0.04 * size * axes[1]
         height = away @ up / size
-        oval = (away @ axes.T) / ((0.31 * size), (0.22 * size))
+        oval = (away @ axes.T) / (0.27 * size, 0.21 * size)
         if ((oval**2).sum(1) < 1)[(height > -0.15) & (height < 0.95)].any():
             return False
         if np.linalg.norm(points - skull, axis=1).min() < 0.22 * size:

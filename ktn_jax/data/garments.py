@@ -104,10 +104,10 @@ def _hang(kind: int, position: np.ndarray) -> np.ndarray:
 
 def _stand(look: Look, position: np.ndarray) -> np.ndarray:
     """How far hair stands off the skull beyond its thickness. [k] metres."""
-    x, y, z = (position - HEAD_MIDDLE).T
+    _, y, z = (position - HEAD_MIDDLE).T
     crown = ramp(y, -0.06, 0.05) * ramp(z, 0.1, 0.04)  # less at the nape and the forehead
     uneven = 1 + 0.2 * look.cloth[HAIR].waves(position)
-    return look.volume * (0.25 + 0.75 * crown) * uneven + 0 * x
+    return look.volume * (0.25 + 0.75 * crown) * uneven
 
 
 def _sole(look: Look, template: Template, worn: np.ndarray, shift: np.ndarray) -> None:

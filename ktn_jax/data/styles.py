@@ -55,14 +55,14 @@ class Style(NamedTuple):
 
 
 DOWN = Arm(0, 12, 0, 15)
-HIP, POCKET = Reach(0.22, 0.1, -0.02, 25), Reach(0.2, 0.01, 0.05)
-LAP, BELLY = Reach(0.11, 0.15, 0.3), Reach(0.07, 0.13, 0.2)
+HIP, POCKET = Reach(0.21, 0.17, 0.02, 65), Reach(0.2, 0.03, 0.06)
+LAP, BELLY = Reach(0.11, 0.15, 0.3), Reach(0.07, 0.14, 0.23)
 CHEST, CHIN = Reach(0.1, 0.32, 0.26), Reach(0.09, 0.56, 0.18)
 EAR, EYES = Reach(0.16, 0.66, 0.07, 20), Reach(0.1, 0.64, 0.21)
 CROWN, NAPE = Reach(0.13, 0.86, 0.05, 50), Reach(0.17, 0.7, -0.06, 60)
 BEHIND, STRAP = Reach(0.08, 0.08, -0.16), Reach(0.15, 0.42, 0.16)
-CROSSED = Reach(-0.09, 0.29, 0.17, 10)
-BAR, HIGH = Reach(0.2, 0.28, 0.4), Reach(0.2, 0.95, 0.05)
+CROSSED = Reach(0.0, 0.3, 0.24, 15)
+BAR, HIGH = Reach(0.2, 0.28, 0.4), Reach(0.29, 0.9, 0.05)
 
 ARMS = {  # style -> odds, the left and the right arm
     "down": (5, DOWN, DOWN),
@@ -71,8 +71,8 @@ ARMS = {  # style -> odds, the left and the right arm
     "hip": (1, HIP, DOWN),
     "pockets": (1.5, POCKET, POCKET),
     "pocket": (1, POCKET, DOWN),
-    "crossed": (1.2, CROSSED, Reach(-0.09, 0.33, 0.22, 10)),
-    "clasped": (1.2, Reach(0.03, 0.06, 0.19), Reach(0.05, 0.07, 0.22)),
+    "crossed": (1.2, CROSSED, Reach(0.0, 0.34, 0.29, 15)),
+    "clasped": (1.2, Reach(0.04, 0.06, 0.22), Reach(0.05, 0.07, 0.25)),
     "behind": (0.7, BEHIND, BEHIND),
     "hold": (2, CHEST, CHEST),
     "hold one": (1.5, CHEST, DOWN),
@@ -130,7 +130,7 @@ STYLES = {  # what arms, legs and trunk do together
     "laptop": Style(0.8, Reach(0.12, 0.2, 0.32), Reach(0.12, 0.2, 0.32), SEATED),
     "eat": Style(1.2, Reach(0.08, 0.53, 0.22), Reach(0.12, 0.2, 0.28), None),
     "drink": Style(0.8, Reach(0.1, 0.42, 0.26), DOWN, None),
-    "umbrella": Style(0.8, Reach(0.12, 0.42, 0.22), DOWN, None),
+    "umbrella": Style(0.4, Reach(0.12, 0.42, 0.22), DOWN, None),
     "bag": Style(1.2, DOWN, None, None),
     "box": Style(0.6, Reach(0.16, 0.25, 0.3), Reach(0.16, 0.25, 0.3), None),
     "run": Style(2, RUN, Arm(-50, 18, 5, 90), (Leg(-15, 2, 0, 75), Leg(60, 2, 0, 70)),

@@ -43,7 +43,7 @@ def sample_things(rng: np.random.Generator, style: str, stance: str) -> tuple[Th
     if stance.startswith(("sit", "legs over")) and rng.random() < 0.6:
         return (_chair(rng),)
     if rng.random() < 0.22:
-        return (_hold(rng, rng.integers(6)),)
+        return (_hold(rng, rng.choice([0, 1, 2, 3, 5])),)
     return ()
 
 
@@ -174,7 +174,7 @@ def _hold(rng: np.random.Generator, what: int) -> Thing:
         case 4:  # an umbrella
             top = _by_hand(0, 0.1, 0.8)
             angle = np.arange(12) * np.pi / 6
-            rim = top + 0.45 * np.stack([np.cos(angle), np.sin(angle), 0 * angle - 0.4], 1)
+            rim = top + 0.38 * np.stack([np.cos(angle), np.sin(angle), 0 * angle - 0.4], 1)
             here = np.arange(12)
             cap = Part(
                 np.concatenate([rim, [top]]),
