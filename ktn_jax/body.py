@@ -7,15 +7,14 @@ T pose (palms down, thumbs front), about the T pose's own X, Y and Z.
 """
 
 import functools
-import itertools
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial.transform import Rotation
 
 from ktn_jax.anatomy import MIRRORED_CHART, NUM_CHARTS, NUM_KEYPOINTS, mirror_uv
+from ktn_jax.rig import skin_points, straighten
 
 ASSET = Path(__file__).parent / "assets" / "body.npz"
 HEIGHT = 1.79  # metres; at this height geodesics have the scale of the official metric
@@ -100,7 +99,7 @@ def load_body() -> Body:
         keypoints=sparse.csr_matrix(regressor, shape=(NUM_KEYPOINTS, len(base.vertices))),
         faces=np.concatenate([left, mirror[left][:, ::-1]]),
         mirror=mirror,
-        straighten=_straighten(base.joints, bones),
+        straighten=straighten(base.joints, bones),
     )
 
 
@@ -120,31 +119,43 @@ def mix_shape(weights: dict[str, float]) -> Shape:
     )
 
 
+def pose_bones(joints: np.ndarray, bends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each bone's way from rest to a pose [b, 3, 4], and the posed joints [b, 3].
+
+    joints: [b, 3] at rest.   bends: as of pose_shape.
+    """
+    body = load_body()
+    turn = np.empty_like(bends)
+    posed = np.empty_like(joints)
+    world = np.empty_like(bends)  # the bone from rest to the pose
+    for bone, parent in enumerate(body.parents):
+        turn[bone] = bends[bone] if parent < 0 else turn[parent] @ bends[bone]
+        world[bone] = turn[bone] @ body.straighten[bone]
+        posed[bone] = joints[bone]
+        if parent >= 0:
+            posed[bone] = posed[parent] + world[parent] @ (joints[bone] - joints[parent])
+    shift = posed - np.einsum("bij,bj->bi", world, joints)
+    return np.concatenate([world, shift[:, :, None]], axis=2), posed
+
+
 def pose_shape(shape: Shape, bends: np.ndarray) -> Shape:
     """A shape posed by linear blend skinning.
 
     bends: [b, 3, 3] rotations; all identity is the T pose. A bend turns about the
     bone's joint and carries everything further out along.
     """
+    ways, joints = pose_bones(shape.joints, bends)
+    return Shape(skin_points(skin_matrix(), ways, shape.vertices), joints)
+
+
+@functools.cache
+def skin_matrix() -> sparse.csr_matrix:
+    """The body's skin weights. [n, b] f64, rows sum to 1."""
     body = load_body()
-    turn = np.empty_like(bends)
-    joints = np.empty_like(shape.joints)
-    world = np.empty_like(bends)  # the bone from rest to the pose
-    for bone, parent in enumerate(body.parents):
-        turn[bone] = bends[bone] if parent < 0 else turn[parent] @ bends[bone]
-        world[bone] = turn[bone] @ body.straighten[bone]
-        joints[bone] = shape.joints[bone]
-        if parent >= 0:
-            reach = shape.joints[bone] - shape.joints[parent]
-            joints[bone] = joints[parent] + world[parent] @ reach
-    shift = joints - np.einsum("bij,bj->bi", world, shape.joints)
-    matrix = np.concatenate([world, shift[:, :, None]], axis=2).reshape(-1, 12)
-    blend = sum(
-        weight[:, None] * matrix[bone]
-        for weight, bone in zip(body.skin_weights.T, body.skin_bones.T, strict=True)
-    ).reshape(-1, 3, 4)
-    moved = np.einsum("nij,nj->ni", blend[:, :, :3], shape.vertices) + blend[:, :, 3]
-    return Shape(moved, joints)
+    number, most = body.skin_bones.shape
+    rows = np.arange(0, number * most + 1, most)
+    entries = (body.skin_weights.ravel(), body.skin_bones.ravel(), rows)
+    return sparse.csr_matrix(entries, shape=(number, len(body.bones)))
 
 
 def find_keypoints(vertices: np.ndarray) -> np.ndarray:
@@ -312,34 +323,6 @@ def _lay_hand(corners: np.ndarray, names: list[int]) -> tuple[np.ndarray, np.nda
     along = (along - along.min()) / np.ptp(along)
     uv = np.stack([np.where(palm, 1 - across, across), along], axis=-1)
     return np.full(len(corners), name), uv
-
-
-def _straighten(joints: np.ndarray, bones: tuple[str, ...]) -> np.ndarray:
-    """Rotation of each bone from the rest pose to the T pose. [b, 3, 3]."""
-    at = dict(zip(bones, joints, strict=True))
-    turn = {bone: np.eye(3) for bone in bones}
-    for side, out in (("_l", _X), ("_r", -_X)):
-        arm = np.eye(3)
-        chain = ("upperarm", "lowerarm", "hand", "middle_01")
-        for bone, end in itertools.pairwise(chain):
-            arm = _shortest(arm @ (at[end + side] - at[bone + side]), out) @ arm
-            turn[bone + side] = arm
-        for bone in bones:
-            if bone.endswith(side) and "_0" in bone:  # fingers follow the hand
-                turn[bone] = arm
-        leg = np.eye(3)
-        for bone, end in (("thigh", "calf"), ("calf", "foot")):  # feet stay flat
-            leg = _shortest(leg @ (at[end + side] - at[bone + side]), -_Y) @ leg
-            turn[bone + side] = leg
-    return np.stack([turn[bone] for bone in bones])
-
-
-def _shortest(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The rotation [3, 3] that takes one direction to another the shortest way."""
-    axis = np.cross(start, end)
-    angle = np.arctan2(np.linalg.norm(axis), start @ end)
-    length = max(np.linalg.norm(axis), 1e-12)
-    return Rotation.from_rotvec(axis / length * angle).as_matrix()
 
 
 assert set(_RULES) | {int(MIRRORED_CHART[c]) for c in _RULES} == set(range(1, NUM_CHARTS))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
-    {"anatomy", "geometry", "errors", "files", "runs"},
+    {"anatomy", "geometry", "errors", "files", "rig", "runs"},
     {"records", "structs", "maps", "body", "graph.words", "pickles"},
     {"embedding", "mirror", "graph.matrices", "weights"},
     {"graph.stored", "graph.genome", "graph.show"},
@@ -15,9 +15,14 @@ FLOORS = [
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
         "data.annotations", "data.densepose_coco", "data.images", "data.transforms",
-        "data.backgrounds", "data.looks",
+        "data.backgrounds", "data.canvas", "data.effects", "data.lights",
+        "data.photographs", "data.placing", "data.shadows", "data.surroundings",
+        "data.textures", "data.foreground", "data.places", "data.sites",
+        "data.figures", "data.garments", "data.looks", "data.outfits",
+        "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
+        "data.things",
         "data.outlines", "data.poses", "data.render", "data.scenes",
-        "data.people",
+        "data.labelling", "data.people", "data.clearance", "data.hairdos",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",
         "evaluation.similarity", "evaluation.two_d", "evaluation.average_precision",
         "evaluation.table",

@@ -11,8 +11,9 @@ from pycocotools.coco import COCO
 from scipy.spatial.transform import Rotation
 
 from ktn_jax import anatomy, body
-from ktn_jax.data import people, poses, scenes
-from ktn_jax.data.looks import sample_look, sample_waves
+from ktn_jax.data import figures, people, poses, scenes
+from ktn_jax.data.looks import sample_waves
+from ktn_jax.data.outfits import sample_look
 from ktn_jax.data.outlines import trace_mask
 from ktn_jax.data.render import Camera
 
@@ -51,17 +52,16 @@ def lone_scene(turn: Rotation, bends: np.ndarray | None = None) -> scenes.Scene:
     loaded = body.load_body()
     if bends is None:
         bends = np.tile(np.eye(3), (len(loaded.bones), 1, 1))
-    posed = body.pose_shape(loaded.base, bends)
-    figure = scenes.place_figure(
-        poses.Person(loaded.base, bends, posed),
-        sample_look(rng),
+    figure = figures.place_figure(
+        poses.Person(np.zeros(len(loaded.target_names)), bends),
+        sample_look(rng, 0),
         turn=turn,
         middle=np.array([0.0, 0.0, 3.5]),
         wrinkles=tuple(sample_waves(rng, 0.1) for _ in range(3)),
     )
     scene = scenes.sample_scene(rng, SIZE)
-    nothing = np.zeros_like(scene.occluder)
-    return scene._replace(figures=(figure,), camera=camera, occluder=nothing)
+    nothing = np.full_like(scene.barrier, np.inf)
+    return scene._replace(figures=(figure,), camera=camera, barrier=nothing)
 
 
 def annotate_lone(turn: Rotation) -> dict[str, np.ndarray]:
@@ -75,13 +75,14 @@ def annotate_lone(turn: Rotation) -> dict[str, np.ndarray]:
 
 def test_a_pixels_chart_and_uv_lead_back_to_the_pixel():
     scene, picture = people.make_scene(SEED, "train", 0, SIZE)
-    charts, faces = body.cut_charts(), body.load_body().faces
     rng = np.random.default_rng(0)
     pixels = rng.permutation(np.argwhere(picture.chart > 0))[:400]
     errors = []
     for row, column in pixels:
-        mine = np.flatnonzero(charts.chart == picture.chart[row, column])
-        first, second, third = np.moveaxis(charts.uv[mine], 1, 0)
+        figure = scene.figures[picture.person[row, column]]
+        mesh = figure.mesh
+        mine = np.flatnonzero(mesh.chart == picture.chart[row, column])
+        first, second, third = np.moveaxis(mesh.uv[mine].astype(float), 1, 0)
         # barycentrics in the (U, V) plane of every face of the chart, by Cramer's rule
         to, a, b = picture.uv[row, column] - first, second - first, third - first
         area = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
@@ -90,9 +91,8 @@ def test_a_pixels_chart_and_uv_lead_back_to_the_pixel():
         t = (a[:, 0] * to[:, 1] - a[:, 1] * to[:, 0]) / area
         weights = np.column_stack([1 - s - t, s, t])
         found = weights.min(1) > -1e-4  # nan compares false
-        figure = scene.figures[picture.person[row, column]]
         places = np.einsum(
-            "kc,kcd->kd", weights[found], figure.vertices[faces[mine[found]]]
+            "kc,kcd->kd", weights[found], figure.vertices[mesh.faces[mine[found]]]
         )
         seen = scene.camera.project(places)
         away = np.linalg.norm(seen - (row + 0.5, column + 0.5), axis=1)

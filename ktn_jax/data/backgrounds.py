@@ -1,4 +1,4 @@
-"""What stands behind and before rendered people: noise, gradients, shapes, jpeg marks.
+"""A backdrop that is no place at all: gradients, noise, shapes.
 
 One idea: colours, stripes and limb-like shapes come from where skin and clothes come
 from, so that colour or texture alone does not give people away.
@@ -10,74 +10,51 @@ from PIL import Image, ImageDraw, ImageFilter
 from ktn_jax.data.looks import sample_color
 
 
-def sample_background(
+def plain_background(
     rng: np.random.Generator, size: int, variety: float = 1.0
 ) -> np.ndarray:
-    """A picture without people. Returns [size, size, 3] f64 in [0, 1]. variety: 0..1."""
+    """A picture without people. Returns [size, size, 3] f32 in [0, 1]. variety: 0..1."""
     busy = 0.3 + 0.7 * variety
     base = _gradient(rng, size) + busy * _noise(rng, size)
     canvas = Image.fromarray(_to_bytes(base))
-    draw = ImageDraw.Draw(canvas)
-    for _ in range(rng.integers(2, 3 + round(23 * variety))):
-        _draw_shape(draw, rng, size)
+    draw_shapes(canvas, rng, rng.integers(2, 3 + round(23 * variety)))
     if rng.random() < 0.6:  # out of focus
         canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.008) * size))
     grain = 0.35 * busy * _noise(rng, size)
-    return np.clip(np.asarray(canvas) / 255 + grain, 0, 1)
+    image = np.asarray(canvas, np.float32)
+    return np.clip(image / np.float32(255) + grain, 0, 1)
 
 
-def sample_occluder(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Something in front of people. Returns [size, size] bool."""
-    canvas = Image.new("1", (size, size))
+def draw_shapes(canvas: Image.Image, rng: np.random.Generator, count: int) -> None:
+    """Draws boxes, balls, strokes and stripes anywhere, in place."""
     draw = ImageDraw.Draw(canvas)
-    x, width = rng.uniform(0, 1), rng.uniform(0.03, 0.14)
-    top = rng.uniform(-0.1, 0.7)
-    slant = rng.normal(0, 0.05)
-    edge = [(x, top), (x + width, top), (x + width + slant, 1.1), (x + slant, 1.1)]
-    if rng.random() < 0.4:  # a table or a fence: wide and low
-        low = rng.uniform(0.72, 0.95)
-        edge = [(-0.1, low), (1.1, low + slant), (1.1, 1.1), (-0.1, 1.1)]
-    draw.polygon([(size * a, size * b) for a, b in edge], fill=1)
-    return np.array(canvas)
-
-
-def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A photograph of a scene: exposure, blur, sensor noise.
-
-    image: [2 s, 2 s, 3] f64 in [0, 1], supersampled. Returns [s, s, 3] u8.
-    """
-    size = image.shape[0] // 2
-    image = image.reshape(size, 2, size, 2, 3).mean((1, 3))
-    image = np.clip(image, 0, 1) ** rng.uniform(0.8, 1.25)
-    image = (image - 0.5) * rng.uniform(0.75, 1.15) + 0.5 + rng.normal(0, 0.04)
-    image = image * rng.uniform(0.93, 1.07, 3)
-    soft = Image.fromarray(_to_bytes(image))
-    if rng.random() < 0.7:
-        soft = soft.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
-    noise = rng.normal(0, rng.uniform(0.5, 6), image.shape)
-    return np.clip(np.rint(np.asarray(soft) + noise), 0, 255).astype(np.uint8)
+    for _ in range(count):
+        _draw_shape(draw, rng, canvas.width)
 
 
 def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Two or three colours that run into each other, or meet at a horizon."""
+    """Two colours that run into each other, or meet at a horizon. [size, size, 3] f32."""
     angle = rng.normal(np.pi / 2, 0.5)
-    y, x = np.mgrid[:size, :size] / size - 0.5
-    ramp = x * np.cos(angle) + y * np.sin(angle)
-    first, second = sample_color(rng), sample_color(rng)
+    line = np.arange(size, dtype=np.float32) / size - 0.5
+    ramp = line * np.float32(np.cos(angle)) + line[:, None] * np.float32(np.sin(angle))
+    first, second = (sample_color(rng).astype(np.float32) for _ in range(2))
     sharp = 10 ** rng.uniform(0, 2.5)
-    share = 1 / (1 + np.exp(-np.clip(sharp * (ramp - rng.normal(0, 0.2)), -50, 50)))
+    slope = np.float32(sharp) * (ramp - np.float32(rng.normal(0, 0.2)))
+    share = 1 / (1 + np.exp(-np.clip(slope, -50, 50)))
     return first + share[..., None] * (second - first)
 
 
 def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Grey clouds at several scales with a little colour. Returns [size, size, 3]."""
+    """Grey clouds at several scales with a little colour. [size, size, 3] f32."""
     fall = rng.uniform(0.5, 1.0)
-    grey = sum(
-        fall**level * _enlarge(1.2 * rng.normal(size=(cells, cells)), size)
-        for level, cells in enumerate((4, 8, 16, 32, 64, 128))
-    )
-    tint = [_enlarge(rng.normal(size=(6, 6)), size) for _ in range(3)]
-    return (grey[..., None] + 0.5 * np.stack(tint, -1)) * rng.uniform(0.01, 0.09)
+    grey: np.ndarray | None = None
+    for level, cells in enumerate((4, 8, 16, 32, 64, 128)):
+        # each scale is laid over the one before at its own size, the last at full size
+        grid = (1.2 * fall**level) * rng.standard_normal((cells, cells), np.float32)
+        grey = grid if grey is None else grid + _enlarge(grey, cells)
+    tint = [_enlarge(rng.standard_normal((6, 6), np.float32), size) for _ in range(3)]
+    whole = _enlarge(grey, size)[..., None] + np.float32(0.5) * np.stack(tint, -1)
+    return whole * np.float32(rng.uniform(0.01, 0.09))
 
 
 def _enlarge(grid: np.ndarray, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What rendered people wear: skin, hair, a face, and clothes cut along the body.
+"""What rendered people wear: which garments, of what cloth, from where to where.
 
 One idea: everything is decided at canonical positions, those of the base body in the
 T pose (metres, X left, Y up, Z front), so cloth follows the limbs in any pose. Cuts are
@@ -6,23 +6,19 @@ on purpose not where charts end. Colours are RGB in [0, 1].
 """
 
 import colorsys
-import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from ktn_jax.body import find_keypoints, t_pose
+from ktn_jax.data.shells import ramp
 
-_SKIN_TONES = np.array(
-    [(244, 214, 196), (226, 180, 150), (198, 140, 106), (146, 94, 64), (82, 52, 38)]
-)
-_HAIR_TONES = np.array([(22, 18, 16), (62, 42, 28), (120, 82, 48), (196, 164, 106)])
-_PATTERN_ODDS = np.array([0.55, 0.1, 0.1, 0.08, 0.05, 0.12])
-_MOUTH = np.array([0.0, 0.661, 0.147])
+_SKIN_TONES = np.array([(248, 220, 204), (236, 196, 168), (214, 160, 126), (176, 122, 88),
+                        (132, 84, 58), (84, 52, 38), (58, 38, 30)])  # fmt: skip
 _TORSO, _HANDS, _FEET, _UPPER_LEGS, _LOWER_LEGS, _UPPER_ARMS, _LOWER_ARMS, _HEAD = range(
     1, 9
 )  # coarse parts, as in anatomy.COARSE
-SKIN, TOP, BOTTOM, SHOES, HAIR, GLOVES = range(6)  # what covers a point
+SKIN, TOP, BOTTOM, SHOES, HAIR, GLOVES, COAT, HAT, SCARF, PACK = range(10)  # covers
+MOUTH = np.array([0.0, 0.661, 0.147])
 
 
 class Waves(NamedTuple):
@@ -33,8 +29,9 @@ class Waves(NamedTuple):
 
     def __call__(self, position: np.ndarray) -> np.ndarray:
         """Values of about unit variance. position: [k, 3]. Returns [k]."""
-        return np.sin(position @ self.wave.T + self.phase).sum(1) / np.sqrt(
-            len(self.phase) / 2
+        wave, phase = (v.astype(position.dtype) for v in self)
+        return np.sin(position @ wave.T + phase) @ np.full(
+            len(phase), np.sqrt(2 / len(phase)), position.dtype
         )
 
 
@@ -43,27 +40,60 @@ class Cloth(NamedTuple):
 
     color: np.ndarray  # [3]
     other: np.ndarray  # [3] the pattern's second colour
-    pattern: str
+    pattern: str  # one of paints.PATTERNS
     period: float  # metres
     waves: Waves
-    thickness: float  # metres off the skin
+    thickness: float  # metres off the skin where it fits closest
+    loose: float = 0.0  # metres more where it hangs
+    ribs: float = 0.0  # metres of a quilted coat's bulges
+    crease: float = 0.16  # how far folds turn its normals
+    weave: float = 0.0  # share by which its brightness varies
+    details: tuple[str, ...] = ()  # of paints.DETAILS: zip, belt, print, ...
+    patch: np.ndarray | None = None  # [h, w, 3] a photograph, for pattern "patch"
+
+
+class Hem(NamedTuple):
+    """The hanging part of a skirt, dress, jacket or coat."""
+
+    kind: int  # what it is of: TOP, BOTTOM or COAT
+    top: float  # y where it leaves the body
+    bottom: float  # y where it ends
+    flare: float  # metres further out per metre of fall
+    gap: float = 0.0  # radians it stays open to each side of the front
 
 
 class Look(NamedTuple):
     """All that is worn, with lengths in canonical metres."""
 
     skin: np.ndarray  # [3]
-    cloth: dict[int, Cloth]  # TOP, BOTTOM, SHOES, HAIR, GLOVES
+    cloth: dict[int, Cloth]  # all kinds but SKIN
     sleeve: float  # |x| where sleeves end
     waist: float  # y where the top ends
+    rise: float  # y where the trousers begin
     hem: float  # y where the trousers end
     shoe: float  # y where shoes end
     neck: float  # y of the neckline at the front
     hairline: float  # y above the forehead
     hair_slope: float  # how fast the hairline falls towards the back
     hair_length: float  # y down to which hair hangs at the back
-    beard: bool
+    beard: float  # 0 none, 1 full; between, stubble
     gloves: bool
+    mottle: Waves = Waves(np.zeros((1, 3)), np.zeros(1))  # of the skin
+    volume: float = 0.0  # metres hair stands off the skull
+    curtain: bool = False  # whether long hair hangs free
+    knot: tuple[float, ...] = ()  # y, z and two radii of a bun or a pony tail
+    coat: float = 1.0  # y where a jacket over the top ends; 1 is none
+    opening: float = 0.0  # |x| to which the jacket is open at the front
+    hat: float = 1.0  # y where a hat ends at the forehead; 1 is none
+    hat_slope: float = 0.5  # how fast that falls towards the back
+    brim: tuple[float, float, float] = (0.0, 0.0, 0.0)  # radians each side, width, middle
+    hood: bool = False
+    scarf: bool = False
+    pack: bool = False
+    glasses: float = 0.0  # darkness of lenses; 0 is none
+    smile: float = 0.0  # how much of the teeth shows
+    sole: float = 0.0  # metres under the feet
+    hems: tuple[Hem, ...] = ()  # one at most
 
 
 def sample_color(rng: np.random.Generator) -> np.ndarray:
@@ -77,7 +107,15 @@ def sample_color(rng: np.random.Generator) -> np.ndarray:
 
 def sample_skin(rng: np.random.Generator) -> np.ndarray:
     """A skin colour. [3]."""
-    return _blend_tones(rng, _SKIN_TONES)
+    return blend_tones(rng, _SKIN_TONES)
+
+
+def blend_tones(rng: np.random.Generator, tones: np.ndarray) -> np.ndarray:
+    """A colour between two neighbours of a scale 0..255, slightly off. [3] in [0, 1]."""
+    place = rng.uniform(0, len(tones) - 1.001)
+    low = int(place)
+    tone = tones[low] + (place - low) * (tones[low + 1] - tones[low])
+    return np.clip(tone / 255 * rng.uniform(0.93, 1.05) * rng.uniform(0.97, 1.03, 3), 0, 1)
 
 
 def sample_waves(rng: np.random.Generator, length: float, count: int = 4) -> Waves:
@@ -87,137 +125,45 @@ def sample_waves(rng: np.random.Generator, length: float, count: int = 4) -> Wav
     )
 
 
-def sample_look(rng: np.random.Generator, variety: float = 1.0) -> Look:
-    """A random outfit. variety: 0..1, at 0 all cloth is plain."""
-    cloth = {kind: _sample_cloth(rng, variety) for kind in (TOP, BOTTOM, SHOES, GLOVES)}
-    if rng.random() < 0.15:  # one piece: a suit or an overall
-        cloth[BOTTOM] = cloth[TOP]
-    hair = _sample_cloth(rng, variety)
-    if rng.random() < 0.85:  # else a cap or a scarf, of cloth
-        tone = _blend_tones(rng, _HAIR_TONES)
-        hair = hair._replace(color=tone, other=0.7 * tone, pattern="blotches")
-    cloth[HAIR] = hair._replace(period=0.02, thickness=rng.uniform(0.006, 0.022))
-    cloth[SHOES] = cloth[SHOES]._replace(pattern="plain", thickness=0.006)
-    long_hair = rng.random() < 0.35
-    return Look(
-        skin=sample_skin(rng),
-        cloth=cloth,
-        sleeve=rng.choice([0.19, 0.30, 0.40, 0.61], p=[0.1, 0.3, 0.1, 0.5])
-        + rng.normal(0, 0.02),
-        waist=rng.choice([0.12, -0.02, -0.25], p=[0.6, 0.3, 0.1]) + rng.normal(0, 0.03),
-        hem=rng.choice([-0.12, -0.32, -0.55, -0.77], p=[0.08, 0.22, 0.1, 0.6])
-        + rng.normal(0, 0.03),
-        shoe=rng.choice([-0.83, -0.765, -0.70, -0.5], p=[0.08, 0.57, 0.25, 0.1]),
-        neck=rng.uniform(0.48, 0.60),
-        hairline=rng.uniform(0.78, 0.815),
-        hair_slope=rng.uniform(0.75, 1.0),
-        hair_length=rng.uniform(0.40, 0.58) if long_hair else 1.0,
-        beard=rng.random() < 0.12,
-        gloves=rng.random() < 0.07,
-    )
-
-
 def cover(look: Look, position: np.ndarray, *, coarse: np.ndarray) -> np.ndarray:
     """What covers each point: SKIN, TOP, ... position: [k, 3]. coarse: [k] 1..8."""
     x, y, z = np.abs(position[:, 0]), position[:, 1], position[:, 2]
-    trunk = (coarse == _TORSO) | (coarse == _UPPER_LEGS)
+    torso, head = coarse == _TORSO, coarse == _HEAD
+    trunk = torso | (coarse == _UPPER_LEGS)
     arm = (coarse == _UPPER_ARMS) | (coarse == _LOWER_ARMS)
     leg = (coarse == _UPPER_LEGS) | (coarse == _LOWER_LEGS)
-    open_neck = (z > 0.03) & (y > look.neck + 0.9 * x) & (coarse == _TORSO)
-    worn = np.full(len(position), SKIN)
-    worn[((coarse == _TORSO) | leg) & (y > look.hem) & (y <= look.waist)] = BOTTOM
+    feet = coarse == _FEET
+    open_neck = (z > 0.03) & (y > look.neck + 0.9 * x) & torso
+    worn = np.full(len(position), SKIN, np.int8)
+    # a foot's charts begin above the ankle, where trousers have not ended yet
+    worn[(torso | leg | feet) & (y > look.hem) & (y <= look.rise)] = BOTTOM
     worn[(trunk | arm) & (y > look.waist) & (x < look.sleeve) & ~open_neck] = TOP
-    worn[((coarse == _FEET) | leg) & (y < look.shoe)] = SHOES
+    if look.coat < 1:
+        apart = (z > 0.02) & (x < look.opening * (0.5 + 1.1 * ramp(y, 0.1, 0.55)))
+        body = (trunk | leg) & (y > look.coat) & ~apart
+        worn[(body | arm) & (x < 0.61)] = COAT
+    worn[(feet | leg) & (y < look.shoe)] = SHOES
     scalp = y > look.hairline - look.hair_slope * np.clip(0.13 - z, 0, None)
     hanging = (z < 0.045) & (y > look.hair_length) & (x < 0.1) & (coarse != _UPPER_ARMS)
-    worn[((coarse == _HEAD) & scalp) | hanging] = HAIR
-    if look.beard:
-        chin = (y < 0.675) & (y > 0.61) & (z > 0.06) & (coarse == _HEAD)
-        worn[chin & (np.linalg.norm(position - _MOUTH, axis=1) > 0.022)] = HAIR
+    worn[(head & scalp) | hanging] = HAIR
+    if look.beard >= 1:
+        chin = (y < 0.675) & (y > 0.61) & (z > 0.06) & head
+        worn[chin & (np.linalg.norm(position - MOUTH, axis=1) > 0.022)] = HAIR
     if look.gloves:
         worn[coarse == _HANDS] = GLOVES
+    _cover_head(look, worn, position, head)
     return worn
 
 
-def paint(
-    look: Look, position: np.ndarray, *, coarse: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unlit colours [k, 3] and what covers each point [k]; arguments as of `cover`."""
-    worn = cover(look, position, coarse=coarse)
-    color = _paint_skin(look, position)
-    for kind, cloth in look.cloth.items():
-        mine = np.flatnonzero(worn == kind)
-        color[mine] = _paint_cloth(cloth, position[mine], arm=coarse[mine] >= _UPPER_ARMS)
-    return color, worn
-
-
-def thicken(look: Look, position: np.ndarray, *, coarse: np.ndarray) -> np.ndarray:
-    """How far cloth and hair stand off the skin, metres. [k]; arguments as of `cover`."""
-    worn = cover(look, position, coarse=coarse)
-    table = np.zeros(GLOVES + 1)
-    for kind, cloth in look.cloth.items():
-        table[kind] = cloth.thickness
-    return table[worn]
-
-
-def _blend_tones(rng: np.random.Generator, tones: np.ndarray) -> np.ndarray:
-    """A colour between two neighbours of a scale, slightly off. [3]."""
-    place = rng.uniform(0, len(tones) - 1.001)
-    low = int(place)
-    tone = tones[low] + (place - low) * (tones[low + 1] - tones[low])
-    return np.clip(tone / 255 * rng.uniform(0.92, 1.06, 3), 0, 1)
-
-
-def _sample_cloth(rng: np.random.Generator, variety: float) -> Cloth:
-    patterns = ("plain", "stripes", "bands", "checks", "dots", "blotches")
-    return Cloth(
-        color=sample_color(rng),
-        other=sample_color(rng),
-        pattern=str(
-            rng.choice(patterns, p=_PATTERN_ODDS * variety + [1 - variety, 0, 0, 0, 0, 0])
-        ),
-        period=rng.uniform(0.03, 0.12),
-        waves=sample_waves(rng, 0.1),
-        thickness=rng.uniform(0.003, 0.016),
-    )
-
-
-@functools.cache
-def _eyes() -> np.ndarray:
-    """Canonical places of the left and the right eye. [2, 3]."""
-    return find_keypoints(t_pose().vertices)[1:3]
-
-
-def _paint_skin(look: Look, position: np.ndarray) -> np.ndarray:
-    """Skin with lips, brows and eyes. position: [k, 3]. Returns [k, 3]."""
-    color = np.tile(look.skin, (len(position), 1))
-    face = np.flatnonzero((position[:, 1] > 0.6) & (position[:, 2] > 0.08))
-    near = position[face]
-    lips = np.linalg.norm((near - _MOUTH) * (0.8, 1.8, 1), axis=1) < 0.018
-    color[face[lips]] = look.skin * (0.85, 0.5, 0.52)
-    for eye in _eyes():
-        away = near[:, :2] - eye[:2]
-        white = np.linalg.norm(away * (1, 1.8), axis=1) < 0.014
-        pupil = np.linalg.norm(away, axis=1) < 0.006
-        brow = np.linalg.norm((away - (0, 0.021)) * (0.55, 3), axis=1) < 0.012
-        color[face[white]] = 0.88
-        color[face[pupil]] = (0.12, 0.08, 0.06)
-        color[face[brow]] = 0.5 * look.skin * look.cloth[HAIR].color
-    return color
-
-
-def _paint_cloth(cloth: Cloth, position: np.ndarray, *, arm: np.ndarray) -> np.ndarray:
-    """A garment's pattern. position: [k, 3]. arm: [k] bool. Returns [k, 3]."""
-    x, y, z = position.T
-    # bands run around trunk and legs, and around the arm, which lies along x
-    along = np.where(arm, np.abs(x), y) / cloth.period
-    across = np.where(arm, y - z, x + z) / cloth.period
-    second = {
-        "plain": np.zeros(len(position), bool),
-        "bands": along % 1 < 0.5,
-        "stripes": across % 1 < 0.35,
-        "checks": (along % 1 < 0.5) ^ (across % 1 < 0.5),
-        "dots": (along % 1 - 0.5) ** 2 + (across % 1 - 0.5) ** 2 < 0.06,
-        "blotches": cloth.waves(position) > 0.3,
-    }[cloth.pattern]
-    return np.where(second[:, None], cloth.other, cloth.color)
+def _cover_head(
+    look: Look, worn: np.ndarray, position: np.ndarray, head: np.ndarray
+) -> None:
+    """Hats, hoods and scarves, put into `worn` [k]; head: [k] bool."""
+    x, y, z = np.abs(position[:, 0]), position[:, 1], position[:, 2]
+    if look.scarf:
+        worn[(y > 0.585) & (y < 0.655) & (x < 0.1)] = SCARF
+    if look.hood:
+        face = (z > 0.085) & (y > 0.61) & (y < 0.81) & (x < 0.062)
+        worn[head & ~face] = COAT if look.coat < 1 else TOP
+    if look.hat < 1:
+        worn[head & (y > look.hat - look.hat_slope * np.clip(0.14 - z, 0, None))] = HAT

@@ -8,12 +8,13 @@ from skimage.measure import find_contours
 def trace_mask(mask: np.ndarray) -> list[list[float]]:
     """COCO polygons [x, y, x, y, ...] of a mask; holes are cut open. mask: [H, W]."""
     polygons = []
-    labels, number = ndimage.label(mask)
-    for piece in range(1, number + 1):
-        for solid in _split_holes(labels == piece):
+    labels, _ = ndimage.label(mask)
+    for piece, window in enumerate(ndimage.find_objects(labels), start=1):
+        corner = (window[1].start, window[0].start)
+        for solid in _split_holes(labels[window] == piece):
             # skimage counts from pixel centres, COCO from the corner of pixel (0, 0)
             outlines = find_contours(np.pad(solid, 1).astype(float), 0.5)
-            outline = max(outlines, key=len)[:-1, ::-1] - 0.5
+            outline = max(outlines, key=len)[:-1, ::-1] - 0.5 + corner
             polygons.append(outline.ravel().round(2).tolist())
     return polygons
 

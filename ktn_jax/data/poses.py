@@ -1,162 +1,229 @@
 """Poses and shapes of rendered people: everyday ones, with noise.
 
-One idea: an upper body and a lower body are drawn apart, each from a few styles given in
-joint angles a physiotherapist would use; noise and limits come after. Angles are degrees.
-Flexion brings a limb forward, abduction away from the body, twist turns it inwards.
+One idea: what people do is drawn from the tables of styles, with noise; limits come
+after, and a pose whose limbs run into the body is drawn again. Angles are degrees.
 """
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from ktn_jax.body import Shape, load_body, mix_shape, pose_shape
-
-
-class Arm(NamedTuple):
-    """Angles of one arm; all zero hangs straight down, palm to the thigh."""
-
-    flexion: float
-    abduction: float
-    twist: float
-    elbow: float
-
-
-class Leg(NamedTuple):
-    """Angles of one leg; all zero stands straight."""
-
-    flexion: float
-    abduction: float
-    twist: float
-    knee: float
+from ktn_jax.body import load_body, pose_bones, t_pose
+from ktn_jax.data.clearance import is_clear
+from ktn_jax.data.styles import (
+    ARM_LIMITS,
+    ARM_NOISE,
+    ARMS,
+    LEG_LIMITS,
+    LEG_NOISE,
+    LEGS,
+    REACH_NOISE,
+    STYLES,
+    Arm,
+    Leg,
+    Reach,
+    Trunk,
+)
 
 
 class Person(NamedTuple):
     """A body in a pose, before it is placed in a scene: Y up, Z front, metres."""
 
-    shape: Shape
+    shares: np.ndarray  # [t] of the body's shape targets
     bends: np.ndarray  # [b, 3, 3]
-    posed: Shape
+    head: float = 1.0  # the head's size, times that of the shape
+    style: str = ""  # of styles.STYLES, where it is one
+    stance: str = ""  # of styles.LEGS, where it is one
+
+    @property
+    def height(self) -> float:
+        """Metres, when standing."""
+        low, high = _ends()
+        places = _mix(self.shares, np.concatenate([low, high]))
+        return float(places[len(low) :].max() - places[: len(low)].min())
 
 
-_ARMS = {  # style -> (weight, the left and the right arm)
-    "down": (5, Arm(0, 12, 0, 15), Arm(0, 12, 0, 15)),
-    "swing": (3, Arm(28, 10, 5, 30), Arm(-25, 10, 5, 20)),
-    "hips": (1, Arm(-20, 48, 55, 85), Arm(-20, 48, 55, 85)),
-    "up": (1, Arm(10, 150, -10, 25), Arm(10, 150, -10, 25)),
-    "wave": (2, Arm(5, 85, -85, 85), Arm(0, 12, 0, 15)),
-    "ahead": (1, Arm(75, 12, 0, 20), Arm(75, 12, 0, 20)),
-    "hold": (2, Arm(25, 15, 20, 100), Arm(25, 15, 20, 100)),
-    "phone": (1, Arm(45, 25, 25, 120), Arm(0, 12, 0, 10)),
-    "wide": (1, Arm(0, 80, 0, 15), Arm(0, 80, 0, 15)),
-    "run": (2, Arm(40, 15, 10, 90), Arm(-45, 20, 5, 85)),
-    "reach": (1, Arm(120, 30, 0, 15), Arm(10, 20, 0, 30)),
-    "throw": (1, Arm(20, 95, -60, 95), Arm(50, 30, 10, 60)),
-}
-_LEGS = {
-    "stand": (6, Leg(0, 4, 5, 3), Leg(0, 4, 5, 3)),
-    "astride": (2, Leg(5, 16, 10, 6), Leg(5, 16, 10, 6)),
-    "walk": (4, Leg(25, 2, 4, 10), Leg(-18, 2, 4, 22)),
-    "run": (2, Leg(60, 2, 0, 75), Leg(-15, 2, 0, 55)),
-    "sit": (2, Leg(85, 8, 5, 85), Leg(85, 8, 5, 85)),
-    "crouch": (1, Leg(105, 12, 8, 115), Leg(100, 12, 8, 115)),
-    "ski": (1, Leg(50, 6, 0, 65), Leg(50, 6, 0, 65)),
-    "kick": (1, Leg(65, 6, 0, 20), Leg(-3, 4, 5, 8)),
-    "knee up": (1, Leg(75, 6, 0, 80), Leg(0, 3, 5, 3)),
-}
-_COMMON = ("down", "swing", "wave", "hold", "run", "stand", "astride", "walk")
-_ARM_NOISE = Arm(14, 9, 16, 15)
-_LEG_NOISE = Leg(7, 3, 5, 8)
-_ARM_LIMITS = (Arm(-55, 4, -95, 0), Arm(160, 170, 75, 135))
-_LEG_LIMITS = (Leg(-30, -3, -15, 0), Leg(120, 40, 30, 130))
-_LEAN = {"sit": 5, "crouch": 35, "ski": 35, "run": 12, "walk": 4}  # degrees forward
 _PLUMP = (
     "universal-male-young-maxmuscle-maxweight",
     "universal-female-young-averagemuscle-maxweight",
     "universal-male-young-minmuscle-minweight",
 )
+_CHILD = "caucasian-male-child"
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _TRIES = 12  # poses whose limbs run into the body are drawn again
 
 
 def sample_person(rng: np.random.Generator, variety: float = 1.0) -> Person:
     """One random body in a random pose. variety: 0..1, at 0 they mostly stand and walk."""
-    shape = sample_shape(rng)
+    shares = sample_shares(rng, variety)
+    joints = mix_joints(shares)
     for _ in range(_TRIES):
-        bends = sample_bends(rng, variety)
-        posed = pose_shape(shape, bends)
-        if _is_clear(posed):
+        style, stance = ("", "") if rng.random() >= variety else draw_style(rng)
+        bends = sample_bends(rng, style, stance)
+        if is_clear(pose_bones(joints, bends)[1]):
             break
-    return Person(shape, bends, posed)
+    young = np.clip(shares[load_body().target_names.index(_CHILD)], 0, 1)
+    head = 1 + variety * (rng.normal(0, 0.025) + rng.uniform(0, 0.22) * young)
+    return Person(shares, bends, head, style, stance)
 
 
-def sample_shape(rng: np.random.Generator) -> Shape:
-    """A blend of the adult and child targets, and of the thin and heavy ones."""
-    names = [n for n in load_body().target_names if n not in _PLUMP]
-    odds = [0.3 if n.endswith(("child", "old")) else 0.6 for n in names]
-    shares = dict(zip(names, rng.dirichlet(odds), strict=True))
+def pose_person(person: Person) -> tuple[np.ndarray, np.ndarray]:
+    """As of body.pose_bones: the ways of all bones [b, 3, 4], joints [b, 3]."""
+    rest = mix_joints(person.shares)
+    ways, joints = pose_bones(rest, person.bends)
+    head = load_body().bones.index("head")
+    grown = (person.head - 1) * ways[head, :, :3]
+    ways[head, :, :3] += grown  # about its own joint
+    ways[head, :, 3] -= grown @ rest[head]
+    return ways, joints
+
+
+def sample_shares(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
+    """Shares of the shape targets: ages, sexes and origins, thin to heavy. [t]."""
+    names = load_body().target_names
+    people = [n for n in names if n not in _PLUMP]
+    odds = [0.3 if n.endswith(("child", "old")) else 0.6 for n in people]
+    shares = dict(zip(people, rng.dirichlet(odds), strict=True))
     shares |= dict(zip(_PLUMP, 0.8 * rng.dirichlet([0.4] * 3), strict=True))
-    return mix_shape(shares)
+    if rng.random() < variety:
+        if rng.random() < 0.16:  # a child
+            young = rng.uniform(0.6, 1.15)
+            shares = {n: s * (1 - min(young, 1)) for n, s in shares.items()}
+            shares[_CHILD] = young
+        extreme = rng.choice(_PLUMP)
+        most = 0.9 if "minweight" in extreme else 1.2
+        more = rng.beta(1, 2) * (1 - shares[_CHILD] / 2)
+        shares[extreme] = min(shares[extreme] + more, most)
+    return np.array([shares[name] for name in names])
 
 
-def sample_bends(rng: np.random.Generator, variety: float = 1.0) -> np.ndarray:
-    """Rotations of all bones relative to the T pose. Returns [b, 3, 3]."""
-    draw = functools.partial(_draw_pair, rng, variety)
-    _, (left, right) = draw(_ARMS, _ARM_NOISE, _ARM_LIMITS, lone=0.5)
-    stance, legs = draw(_LEGS, _LEG_NOISE, _LEG_LIMITS, lone=0.0)
+def mix_joints(shares: np.ndarray) -> np.ndarray:
+    """Joints of a shape at rest. shares: [t]. Returns [b, 3] metres."""
+    body = load_body()
+    return body.base.joints + np.tensordot(shares, body.joint_targets, 1)
+
+
+def draw_style(rng: np.random.Generator) -> tuple[str, str]:
+    """Names of a style and, where that leaves the legs open, of a stance."""
+    style = _pick(rng, STYLES)
+    return style, _pick(rng, LEGS) if STYLES[style].legs is None else ""
+
+
+def sample_bends(rng: np.random.Generator, style: str = "", stance: str = "") -> np.ndarray:
+    """Rotations of all bones relative to the T pose. Returns [b, 3, 3].
+
+    style, stance: of draw_style; without, people stand or walk, arms mostly down.
+    """
+    arms, legs, trunk = _mix_style(rng, style, stance) if style else _draw_plain(rng)
     bends = {}
-    for side, arm, leg in (("_l", left, legs[0]), ("_r", right, legs[1])):
-        limb = _arm_bends(arm, rng) | _leg_bends(leg, rng)
+    for side, arm, leg in (("_l", arms[0], legs[0]), ("_r", arms[1], legs[1])):
+        limb = bend_arm(arm, rng) | _leg_bends(leg, rng)
         for bone, turn in limb.items():
             bends[bone + side] = turn if side == "_l" else _MIRROR @ turn @ _MIRROR
-    bends |= _trunk_bends(rng, _LEAN.get(stance, 0))
+    bends |= _trunk_bends(rng, trunk)
     still = np.eye(3)
     return np.stack([bends.get(bone, still) for bone in load_body().bones])
 
 
-def _draw_pair(
-    rng: np.random.Generator,
-    variety: float,
-    styles: dict[str, tuple],
-    noise: tuple,
-    limits: tuple[tuple, tuple],
-    lone: float,
-) -> tuple[str, list]:
-    """A style's name and its two limbs; `lone` is the odds of two separate styles."""
-    names = list(styles)
-    weight = np.array([styles[name][0] for name in names], float)
-    weight *= np.where(np.isin(names, _COMMON), 1, variety)
-
-    def draw() -> int:
-        return rng.choice(len(names), p=weight / weight.sum())
-
-    first = draw()
-    second = draw() if rng.random() < lone else first
-    pair = [styles[names[first]][1], styles[names[second]][2]]
-    if rng.random() < 0.5:
-        pair.reverse()
-    kind = type(noise)
-    angles = np.array(pair) + rng.normal(size=(2, len(noise))) * noise * (
-        0.4 + 0.6 * variety
+def _draw_plain(rng: np.random.Generator) -> tuple[list, list, Trunk]:
+    """Standing and walking, arms mostly down."""
+    names = ("down", "swing", "wave", "hold one", "hold")
+    first = _pick(rng, {name: (ARMS[name][0],) for name in names})
+    second = _pick(rng, {name: (ARMS[name][0],) for name in names})
+    arms = [ARMS[first][1], ARMS[second if rng.random() < 0.5 else first][2]]
+    stance = _pick(rng, {n: (LEGS[n][0],) for n in ("stand", "astride", "walk")})
+    legs = [*LEGS[stance][1:3]]
+    for pair in (arms, legs):
+        if rng.random() < 0.5:
+            pair.reverse()
+    return (
+        [_shake(rng, arm, 0.4) for arm in arms],
+        [_shake(rng, leg, 0.4) for leg in legs],
+        LEGS[stance][3],
     )
-    return names[first], [kind(*row) for row in np.clip(angles, *limits)]
+
+
+def _mix_style(
+    rng: np.random.Generator, name: str, stance: str
+) -> tuple[list, list, Trunk]:
+    """Limbs and trunk of a style and a stance, mirrored half the time."""
+    style = STYLES[name]
+    arms, legs, trunk = [style.left_arm, style.right_arm], style.legs, style.trunk
+    if legs is None:
+        _, *legs, trunk = LEGS[stance]
+    if None in arms:
+        first = _pick(rng, ARMS)
+        drawn = list(ARMS[first][1:])
+        if rng.random() < 0.35:
+            drawn[1] = ARMS[_pick(rng, ARMS)][2]
+        if rng.random() < 0.5:
+            drawn.reverse()
+        arms = [new if arm is None else arm for arm, new in zip(arms, drawn, strict=True)]
+    arms = [_sample_reach(rng) if arm is None else arm for arm in arms]
+    arms, legs = [_shake(rng, a, 1) for a in arms], [_shake(rng, leg, 1) for leg in legs]
+    if rng.random() < 0.5:
+        arms.reverse(), legs.reverse()
+        trunk = trunk._replace(twist=-trunk.twist, roll=-trunk.roll)
+    return arms, legs, trunk
+
+
+def _pick(rng: np.random.Generator, table: dict[str, tuple]) -> str:
+    """A name, by the odds that come first in each entry."""
+    odds = np.array([entry[0] for entry in table.values()])
+    return list(table)[np.searchsorted(np.cumsum(odds / odds.sum()), rng.random())]
+
+
+def _shake(
+    rng: np.random.Generator, limb: Arm | Reach | Leg, noise: float
+) -> Arm | Reach | Leg:
+    """The limb with noise, within limits."""
+    if isinstance(limb, Reach):
+        place = np.array(limb) + noise * rng.normal(size=4) * ([REACH_NOISE] * 3 + [15])
+        return Reach(*place)
+    spread, limits = (
+        (ARM_NOISE, ARM_LIMITS) if isinstance(limb, Arm) else (LEG_NOISE, LEG_LIMITS)
+    )
+    angles = np.array(limb) + noise * rng.normal(size=4) * spread
+    return type(limb)(*np.clip(angles, *limits))
+
+
+def _sample_reach(rng: np.random.Generator) -> Reach:
+    """Any place before or beside the body that a left hand reaches."""
+    shoulder, _, _ = _arm_joints()
+    way = rng.normal([0.25, -0.15, 0.6], [0.6, 0.7, 0.45])
+    length = rng.uniform(0.6, 0.98) * 0.454
+    return Reach(*(shoulder + length * way / np.linalg.norm(way)), rng.uniform(0, 40))
 
 
 def _turn(axes: str, *degrees: float) -> np.ndarray:
     """Rotations about fixed axes, the last named applied first. [3, 3]."""
-    return Rotation.from_euler(axes.upper(), degrees, degrees=True).as_matrix()
+    result = np.eye(3)
+    for axis, angle in zip(axes, np.radians(degrees), strict=True):
+        sine, cosine = np.sin(angle), np.cos(angle)
+        first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
+        turn = np.eye(3)
+        turn[first, first] = turn[second, second] = cosine
+        turn[second, first], turn[first, second] = sine, -sine
+        result = result @ turn
+    return result
 
 
-def _arm_bends(arm: Arm, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def bend_arm(arm: Arm | Reach, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Bends of a left arm by bone, without the side."""
-    shrug = 0.3 * max(arm.abduction - 50, 0.0)  # the shoulder blade's share of a lift
-    curl = rng.uniform(0, 45)
+    if isinstance(arm, Reach):
+        upper, elbow = solve_reach(arm)
+        shrug = 25 * np.clip((arm.y - 0.6) / 0.4, 0, 1)
+    else:
+        shrug = 0.3 * max(arm.abduction - 50, 0.0)  # the shoulder blade's share of a lift
+        angles = -arm.flexion, arm.abduction - shrug - 90, arm.twist
+        upper, elbow = _turn("xzx", *angles), arm.elbow
+    curl = rng.uniform(55, 85) if rng.random() < 0.25 else rng.uniform(0, 55)
     bends = {
         "clavicle": _turn("z", shrug),
-        "upperarm": _turn("xzx", -arm.flexion, arm.abduction - shrug - 90, arm.twist),
-        "lowerarm": _turn("yx", -arm.elbow, rng.normal(0, 20)),
-        "hand": _turn("zy", rng.normal(0, 12), rng.normal(0, 8)),
+        "upperarm": upper,
+        "lowerarm": _turn("yx", -elbow, np.clip(rng.normal(0, 30), -70, 70)),
+        "hand": _turn("zy", *np.clip(rng.normal(0, (16, 9)), -45, 45)),
     }
     for finger in ("index", "middle", "ring", "pinky"):
         for joint in "123":
@@ -164,46 +231,75 @@ def _arm_bends(arm: Arm, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return bends
 
 
+def solve_reach(reach: Reach) -> tuple[np.ndarray, float]:
+    """The upper arm's bend [3, 3] and the elbow's angle that bring a left wrist there."""
+    shoulder, elbow, wrist = _arm_joints()
+    upper, lower = np.linalg.norm(elbow - shoulder), np.linalg.norm(wrist - elbow)
+    way = np.array(reach[:3]) - shoulder
+    length = np.clip(np.linalg.norm(way), 0.35 * (upper + lower), 0.999 * (upper + lower))
+    way = way / np.linalg.norm(way)
+    inner = (upper**2 + length**2 - lower**2) / (2 * upper * length)
+    pole = np.array([0.45, -1.0, -0.5])  # elbows hang down, out and back
+    side = pole - (pole @ way) * way
+    side /= np.linalg.norm(side)
+    outward = np.cross(way, side)
+    outward *= np.sign(outward[0]) or 1
+    swing = np.radians(np.clip(reach.raised, -20, 90))
+    side = np.cos(swing) * side + np.sin(swing) * outward
+    along = inner * way + np.sqrt(1 - inner**2) * side
+    fore = (length * way - upper * along) / lower
+    hinge = fore - (fore @ along) * along
+    hinge /= np.linalg.norm(hinge)
+    bend = np.degrees(np.arccos(np.clip(fore @ along, -1, 1)))
+    return np.column_stack([along, np.cross(hinge, along), hinge]), float(bend)
+
+
+@functools.cache
+def _arm_joints() -> np.ndarray:
+    """Left shoulder, elbow and wrist in the T pose. [3, 3]."""
+    bones = ("upperarm_l", "lowerarm_l", "hand_l")
+    return t_pose().joints[[load_body().bones.index(bone) for bone in bones]]
+
+
+@functools.cache
+def _ends() -> tuple[np.ndarray, np.ndarray]:
+    """Vertices among which the lowest and the highest is, whatever the shape."""
+    y = load_body().base.vertices[np.unique(load_body().faces), 1]
+    used = np.unique(load_body().faces)
+    return used[y < y.min() + 0.004], used[y > y.max() - 0.01]
+
+
+def _mix(shares: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """Heights of some vertices of a shape. [k] metres."""
+    body = load_body()
+    return body.base.vertices[vertices, 1] + shares @ body.targets[:, vertices, 1]
+
+
 def _leg_bends(leg: Leg, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Bends of a left leg by bone, without the side."""
     return {
         "thigh": _turn("xzy", -leg.flexion, leg.abduction, leg.twist),
         "calf": _turn("x", leg.knee),
-        "foot": _turn("xy", rng.normal(0, 8), rng.normal(5, 6)),
+        "foot": _turn("xy", rng.normal(0, 10), rng.normal(5, 6)),
     }
 
 
-def _trunk_bends(rng: np.random.Generator, lean: float) -> dict[str, np.ndarray]:
-    """Bends of spine, neck and head; `lean` degrees forward in all."""
-    pitch, twist, side = rng.normal([lean, 0, 0], [8, 12, 6])
-    third = _turn("xyz", pitch / 3, twist / 3, side / 3)
-    nod, look, tilt = rng.normal([-0.5 * lean, 0, 0], [9, 18, 6])
+def _trunk_bends(rng: np.random.Generator, trunk: Trunk) -> dict[str, np.ndarray]:
+    """Bends of the whole body, spine, neck and head."""
+    pitch, twist, side = rng.normal([trunk.lean, trunk.twist, 0], [8, 12, 6])
+    hips = 0.4 * pitch if pitch > 25 else 0.0  # a deep bow comes from the hips as well
+    third = _turn("xyz", (pitch - hips) / 3, twist / 3, side / 3)
+    nod, look, tilt = rng.normal([-0.5 * trunk.lean, 0, 0], [10, 22, 6])
+    if trunk.pitch > 45:
+        nod -= 25  # face down, one looks ahead
+    nod, look = np.clip(nod, -50, 40), np.clip(look, -70, 70)
     half = _turn("xyz", nod / 2, look / 2, tilt / 2)
+    whole = _turn("xz", trunk.pitch, trunk.roll) if trunk.pitch or trunk.roll else np.eye(3)
     return {
-        "spine_01": third,
+        "Root": whole,
+        "spine_01": third @ _turn("x", hips),
         "spine_02": third,
         "spine_03": third,
         "neck_01": half,
         "head": half,
     }
-
-
-def _is_clear(posed: Shape) -> bool:
-    """Whether hands keep out of trunk and head, and the legs of each other."""
-    body = load_body()
-
-    def at(bone: str) -> np.ndarray:
-        return posed.joints[body.bones.index(bone)]
-
-    size = np.linalg.norm(at("neck_01") - at("pelvis"))  # about half a metre
-    trunk = at("pelvis") + np.linspace(0, 1, 9)[:, None] * (at("neck_01") - at("pelvis"))
-    skull = at("head") + 0.15 * (at("head") - at("neck_01")) / 0.1
-    for side in "lr":
-        wrist, knuckle = at(f"hand_{side}"), at(f"middle_01_{side}")
-        for point in (wrist, knuckle, (wrist + at(f"lowerarm_{side}")) / 2):
-            if np.linalg.norm(trunk - point, axis=1).min() < 0.31 * size:
-                return False
-            if np.linalg.norm(skull - point) < 0.25 * size:
-                return False
-    gaps = [at(f"{b}_l") - at(f"{b}_r") for b in ("calf", "foot", "ball")]
-    return min(np.linalg.norm(gaps, axis=1)) > 0.2 * size

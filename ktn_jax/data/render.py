@@ -1,19 +1,34 @@
-"""Ray casting of posed bodies: which body, face and place on it a pixel shows.
+"""Ray casting of dressed bodies: which figure, face and place on it a pixel shows.
 
 Frame: camera, metres, x right, y down, z away; continuous pixels (y, x), pixel centres
 at +0.5. A body's Y-up frame turns into it by half a turn about X.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
-from scipy import sparse
-
-from ktn_jax.body import cut_charts, load_body
 
 FLIP = np.diag([1.0, -1.0, -1.0])  # Y up, facing us -> camera
+
+
+class Mesh(NamedTuple):
+    """What does not move of a figure; f faces, n vertices."""
+
+    faces: np.ndarray  # [f, 3] i32
+    chart: np.ndarray  # [f] i64 1..24, 0 on things
+    uv: np.ndarray  # [f, 3, 2] f32 in [0, 1]
+    position: np.ndarray  # [n, 3] f32 canonical, see looks
+    worn: np.ndarray  # [f] i8 what a sheet's or a thing's face shows; -1 on the body
+
+
+class Solid(Protocol):
+    """What can be hit: anything with a mesh and where its vertices are."""
+
+    mesh: Mesh
+    vertices: np.ndarray  # [n, 3] camera metres
 
 
 class Camera(NamedTuple):
@@ -29,49 +44,74 @@ class Camera(NamedTuple):
     def rays(self, yx: np.ndarray) -> np.ndarray:
         """Directions with z = 1 through pixels. yx: [k, 2]. Returns [k, 3]."""
         xy = (yx[:, ::-1] - self.size / 2) / self.focal
-        return np.column_stack([xy, np.ones(len(xy))])
+        return np.column_stack([xy, np.ones(len(xy), xy.dtype)])
 
 
 class Hits(NamedTuple):
     """What rays meet first; `hit` selects the rays that meet anything."""
 
     hit: np.ndarray  # [rays] bool
-    person: np.ndarray  # [k] i64, for each hit
-    face: np.ndarray  # [k] i64
+    figure: np.ndarray  # [k] i64, for each hit
+    face: np.ndarray  # [k] i64, among all faces of all figures
     weights: np.ndarray  # [k, 3] barycentric
+    mesh: Mesh  # of all figures, one after the other
 
-    def mix(self, corners: np.ndarray) -> np.ndarray:
-        """Values between a face's corners. corners: [k, 3, d]. Returns [k, d]."""
-        return np.einsum("kc,kcd->kd", self.weights, corners)
+    @property
+    def person(self) -> np.ndarray:
+        """Whose surface was hit, -1 where it is a thing's. [k]."""
+        return np.where(self.chart() > 0, self.figure, -1)
 
-    def points(self, vertices: np.ndarray) -> np.ndarray:
-        """Values given at each person's vertices. [people, n, d]. Returns [k, d]."""
-        return self.mix(vertices[self.person[:, None], load_body().faces[self.face]])
+    def points(
+        self, values: Sequence[np.ndarray], some: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Values given at each figure's vertices, [n, d] each. Returns [k, d].
+
+        some: indices of the hits to look at, or all.
+        """
+        return self._blend(np.concatenate(list(values)), some)
+
+    def position(self) -> np.ndarray:
+        """Canonical positions. [k, 3]."""
+        return self._blend(self.mesh.position, slice(None))
+
+    def _blend(self, values: np.ndarray, some: np.ndarray | slice) -> np.ndarray:
+        faces, weights = self.mesh.faces[self.face[some]], self.weights[some]
+        return sum(  # three times faster than one product of triples
+            weights[:, corner, None] * values[faces[:, corner]] for corner in range(3)
+        )
 
     def chart(self) -> np.ndarray:
-        """Charts. [k] 1..24."""
-        return cut_charts().chart[self.face]
+        """Charts. [k] 1..24, 0 on things."""
+        return self.mesh.chart[self.face]
 
     def uv(self) -> np.ndarray:
         """Chart coordinates. [k, 2] in [0, 1]."""
-        return self.mix(cut_charts().uv[self.face])
+        return np.einsum("kc,kcd->kd", self.weights, self.mesh.uv[self.face])
+
+    def pick(self, kept: np.ndarray) -> "Hits":
+        """Some of the hits; the other rays count as misses. kept: [k] bool."""
+        hit = self.hit.copy()
+        hit[self.hit] = kept
+        return Hits(hit, self.figure[kept], self.face[kept], self.weights[kept], self.mesh)
 
 
 class Caster:
-    """Bodies ready to be hit by rays. vertices: [people, n, 3] camera metres."""
+    """Figures ready to be hit by rays."""
 
-    def __init__(self, vertices: np.ndarray, camera: Camera) -> None:
-        self._camera = camera
-        triangles = vertices[:, load_body().faces]
-        first, second, third = np.moveaxis(triangles, 2, 0)
-        normal = np.cross(second - first, third - first)
-        # closed surfaces: what a ray meets first always faces the camera
-        self._origin = np.argwhere((normal * first).sum(-1) < 0)
-        kept = triangles[tuple(self._origin.T)]
+    def __init__(
+        self, solids: Sequence[Solid], camera: Camera, lamp: np.ndarray | None = None
+    ) -> None:
+        """lamp: [3] unit, the direction that `reach` will be asked for."""
+        self._camera, self._lamp = camera, lamp
+        self._mesh = _join([solid.mesh for solid in solids])
+        counts = [len(solid.mesh.faces) for solid in solids]
+        self._person = np.repeat(np.arange(len(solids)), counts)
+        vertices = np.concatenate([s.vertices for s in solids]).astype(np.float32)
+        self._kept = _met_faces(vertices, self._mesh, lamp)
         self._scene = rtcore_scene.EmbreeScene()
-        TriangleMesh(self._scene, kept.astype(np.float32))
-        seen = camera.project(vertices)
-        self._boxes = np.stack([seen.min(1), seen.max(1)], axis=1)
+        TriangleMesh(self._scene, vertices, self._mesh.faces[self._kept])
+        seen = [camera.project(solid.vertices) for solid in solids]
+        self._boxes = [(yx.min(0), yx.max(0)) for yx in seen]
 
     def cast(self, yx: np.ndarray) -> Hits:
         """What is seen at pixels. yx: [rays, 2]."""
@@ -83,17 +123,47 @@ class Caster:
         found = self._scene.run(np.zeros_like(rays), rays, output=1)
         meets = found["primID"] >= 0
         hit[hit] = meets
-        u, v = found["u"][meets].astype(float), found["v"][meets].astype(float)
-        person, face = self._origin[found["primID"][meets]].T
-        return Hits(hit, person, face, np.column_stack([1 - u - v, u, v]))
+        u, v = found["u"][meets], found["v"][meets]
+        face = self._kept[found["primID"][meets]]
+        weights = np.column_stack([1 - u - v, u, v])
+        return Hits(hit, self._person[face], face, weights, self._mesh)
+
+    def reach(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Whether nobody stands between surface points and the lamp. [k] bool.
+
+        points, normals: [k, 3]. Points that face away from the lamp count as reached.
+        """
+        direction = self._lamp
+        asked = normals @ direction > 0
+        # a little off the surface, which is of flat faces
+        start = points[asked] + 0.015 * (normals[asked] + direction)
+        rays = np.broadcast_to(direction, start.shape).astype(np.float32)
+        blocked = self._scene.run(start.astype(np.float32), rays, query="OCCLUDED")
+        reached = np.ones(len(points), bool)
+        reached[asked] = blocked < 0
+        return reached
 
 
-def vertex_normals(vertices: np.ndarray) -> np.ndarray:
-    """Unit outward normals, by face areas. vertices: [n, 3]. Returns [n, 3]."""
-    faces = load_body().faces
-    corners = vertices[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    shape = (len(vertices), len(faces))
-    rows = (np.ones(faces.size), (faces.ravel(), np.repeat(np.arange(len(faces)), 3)))
-    total = sparse.csr_matrix(rows, shape=shape) @ normal
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+def _met_faces(vertices: np.ndarray, mesh: Mesh, lamp: np.ndarray | None) -> np.ndarray:
+    """Faces a ray may meet: of a closed body those that face us or the lamp; all sheets.
+
+    A ray from the eye enters a body where its surface faces us; one to the lamp leaves it
+    where it faces the lamp. Fewer faces are sooner built into the tree.
+    """
+    a, b, c = (vertices[mesh.faces[:, corner]] for corner in range(3))
+    b, c = b - a, c - a
+    x = b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1]
+    y = b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2]
+    z = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
+    met = (a[:, 0] * x + a[:, 1] * y + a[:, 2] * z < 0) | (mesh.worn >= 0)
+    if lamp is not None:
+        met |= lamp[0] * x + lamp[1] * y + lamp[2] * z > 0
+    return np.flatnonzero(met)
+
+
+def _join(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh of several."""
+    first = np.cumsum([0] + [len(mesh.position) for mesh in meshes])
+    faces = [m.faces + np.int32(f) for m, f in zip(meshes, first, strict=False)]
+    rest = [np.concatenate(values) for values in list(zip(*meshes, strict=True))[1:]]
+    return Mesh(np.concatenate(faces), *rest)

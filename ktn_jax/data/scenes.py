@@ -1,46 +1,28 @@
-"""Scenes of people: who stands where, and the picture with its exact labels.
+"""Scenes of people: surroundings, people and things, and the picture with exact labels.
 
 Frame: as in render: camera metres, continuous pixels (y, x).
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from ktn_jax.anatomy import COARSE_OF_CHART
-from ktn_jax.body import cut_charts, find_keypoints, load_body, t_pose
-from ktn_jax.data.backgrounds import develop, sample_background, sample_occluder
-from ktn_jax.data.looks import Look, Waves, paint, sample_look, sample_waves, thicken
-from ktn_jax.data.poses import Person, sample_person
-from ktn_jax.data.render import FLIP, Camera, Caster, Hits, vertex_normals
+from ktn_jax.data.canvas import Canvas
+from ktn_jax.data.effects import develop
+from ktn_jax.data.figures import Figure, paint_hits
+from ktn_jax.data.foreground import hold_cutout, stand_before
+from ktn_jax.data.lights import Light, irradiance, mirrored, sample_light, suit_light
+from ktn_jax.data.looks import SKIN
+from ktn_jax.data.photographs import NO_PHOTOS, Photographs
+from ktn_jax.data.placing import Group, place_people
+from ktn_jax.data.render import Camera, Caster, Hits
+from ktn_jax.data.shadows import creases, ground_shade
+from ktn_jax.data.sites import Site
+from ktn_jax.data.surroundings import draw_surroundings, ground_mask, sample_kind
 
-_GAP = 0.5  # metres between people's middles, at least
-_NEAR = 1.4  # metres from the camera to a body's middle, at least
-_TRIES = 10
-# Odds of one to four people, in varied and in plain scenes.
-_MANY, _FEW = np.array([[0.3, 0.35, 0.22, 0.13], [0.5, 0.3, 0.14, 0.06]])
-
-
-class Figure(NamedTuple):
-    """A dressed person in front of the camera."""
-
-    vertices: np.ndarray  # [n, 3] the visible surface, over the clothes
-    normals: np.ndarray  # [n, 3] outward
-    keypoints: np.ndarray  # [17, 3]
-    look: Look
-    wrinkles: tuple[Waves, Waves, Waves]
-    middle: np.ndarray  # [3] of the body without clothes
-    crowd: bool  # one of a far group that nobody tells apart
-
-
-class Light(NamedTuple):
-    """A lamp at infinity and light from all around."""
-
-    direction: np.ndarray  # [3] unit, towards the lamp
-    lamp: np.ndarray  # [3] RGB strength
-    ambient: np.ndarray  # [3]
+_SMALL = 2500  # pixels: smaller figures are smooth all over, larger ones at their edges
+_STEP = 0.06  # metres between neighbours that make an edge
+_OFFSETS = np.array([(-3, -1), (-1, 3), (1, -3), (3, 1)]) / 8  # pixels
 
 
 class Scene(NamedTuple):
@@ -49,9 +31,9 @@ class Scene(NamedTuple):
     figures: tuple[Figure, ...]
     camera: Camera
     light: Light
-    background: np.ndarray  # [2 size, 2 size, 3] f64 in [0, 1]
-    occluder: np.ndarray  # [2 size, 2 size] bool: covered by a thing in front
-    occluder_color: np.ndarray  # [3]
+    background: np.ndarray  # [size, size, 3] f32, about 0..1: all but people
+    barrier: np.ndarray  # [size, size] f32 metres: people further away are hidden
+    variety: float
 
 
 class Picture(NamedTuple):
@@ -60,208 +42,188 @@ class Picture(NamedTuple):
     image: np.ndarray  # [size, size, 3] u8 RGB
     person: np.ndarray  # [size, size] i64 index of the figure, -1 none
     chart: np.ndarray  # [size, size] i64 1..24, 0 none
-    uv: np.ndarray  # [size, size, 2] f64 in [0, 1]
-    depth: np.ndarray  # [size, size] f64 metres, inf where nobody is
+    uv: np.ndarray  # [size, size, 2] f32 in [0, 1]
+    depth: np.ndarray  # [size, size] f32 metres, inf where nobody is
     keypoint_depth: np.ndarray  # [figures, 17] of the surface before each keypoint
     keypoint_person: np.ndarray  # [figures, 17] whose surface that is, -1 none
 
 
-def sample_scene(rng: np.random.Generator, size: int, variety: float = 1.0) -> Scene:
-    """A random scene of one to four people, now and then with a far crowd.
+def sample_scene(
+    rng: np.random.Generator,
+    size: int,
+    variety: float = 1.0,
+    photos: Photographs = NO_PHOTOS,
+) -> Scene:
+    """A random scene: nobody to six people, now and then with a far crowd.
 
-    variety: 0..1, how far poses, clothes, framing and surroundings stray from the plain.
+    variety: 0..1, how far poses, clothes, light, framing, surroundings and photograph
+    stray from the plain.   photos: of places without people, and of things.
     """
-    camera = Camera(focal=size * rng.uniform(0.9, 2.2), size=size)
-    tilt = Rotation.from_euler("XZ", rng.normal([6, 0], [9, 4]), degrees=True)
-    figures: list[Figure] = []
-    count = rng.choice([1, 2, 3, 4], p=variety * _MANY + (1 - variety) * _FEW)
-    most = 0.9 + 0.2 * variety - 0.1 * (count > 1)
-    common = most - (0.35 + 0.3 * variety) * rng.random()
-    for _ in range(count):
-        spread = 0.16 if count == 1 else 0.27
-        place = rng.normal([0.5, 0.5], [spread, 0.05 + 0.04 * variety])
-        tall = np.clip(common * rng.uniform(0.8, 1.2), 0.25, 1.1)
-        _add_figure(figures, rng, camera, tilt, variety=variety, place=place, tall=tall)
-    if rng.random() < 0.03 + 0.05 * variety:
-        middle = rng.uniform([0.15, 0.3], [0.85, 0.5])
-        for _ in range(rng.integers(4, 7)):
-            place = middle + rng.normal(0, [0.07, 0.01])
-            tall = rng.uniform(0.15, 0.22)
-            group = {"place": place, "tall": tall, "crowd": True}
-            _add_figure(figures, rng, camera, tilt, variety=variety, **group)
-    occluder = np.zeros((2 * size, 2 * size), bool)
+    group = place_people(rng, size, variety, photos)
+    kind = sample_kind(rng, variety, photos)
+    if not group.grounded and kind != "photo":
+        kind = "plain"
+    light = sample_light(rng, group.view.up, variety, kind == "room")
+    site = Site(rng, group.view, light, photos, group.spots)
+    canvas = draw_surroundings(site, kind, variety=variety)
+    if kind == "photo" and rng.random() < 0.75:
+        light = suit_light(light, canvas.image, rng)
+        site = site._replace(light=light)
+    if group.grounded and group.figures:
+        _darken_ground(canvas, site, group)
+    for figure in group.figures:
+        if not figure.crowd and rng.random() < 0.06 * variety:
+            hold_cutout(canvas, site, figure.keypoints)
+    if rng.random() < 0.2 * variety:
+        stand_before(canvas, site)
     return Scene(
-        figures=tuple(figures),
-        camera=camera,
-        light=_sample_light(rng),
-        background=sample_background(rng, 2 * size, variety),
-        occluder=sample_occluder(rng, 2 * size)
-        if rng.random() < 0.12 * variety
-        else occluder,
-        occluder_color=rng.uniform(0.05, 0.8, 3),
+        figures=group.figures,
+        camera=group.view.camera,
+        light=light,
+        background=canvas.image,
+        barrier=canvas.barrier(),
+        variety=variety,
     )
 
 
 def render_scene(scene: Scene, rng: np.random.Generator) -> Picture:
-    """The picture of a scene; rng is for the photograph's noise alone."""
+    """The picture of a scene; rng is for what the camera does to it alone."""
     size = scene.camera.size
-    caster = Caster(np.stack([f.vertices for f in scene.figures]), scene.camera)
-    hits = caster.cast(_centers(size, 1))
+    if not scene.figures:
+        return _empty_picture(develop(scene.background, rng, scene.variety))
+    lamp = scene.light.directions[0] if scene.light.shadow else None
+    caster = Caster(scene.figures, scene.camera, lamp)
+    vertices = [figure.vertices for figure in scene.figures]
+    hits = caster.cast(_centers(size))
+    depth = hits.points(vertices)[:, 2]
     # a pixel's label is that of its centre, as its colour is mostly
-    hidden = scene.occluder[1::2, 1::2].ravel()
-    seen = hits.hit & ~hidden
-    kept = seen[hits.hit]
-    vertices = np.stack([f.vertices for f in scene.figures])
+    whole = _Filler(hits.hit, (size, size))
+    seen = hits.hit.copy()
+    kept = depth < scene.barrier.ravel()[hits.hit]
+    seen[hits.hit] = kept
+    shown = _Filler(seen, (size, size))
     keypoints = np.concatenate([f.keypoints for f in scene.figures])
     before = caster.cast(scene.camera.project(keypoints))
-
-    def fill(value: np.ndarray, empty: float, where: np.ndarray) -> np.ndarray:
-        full = np.full((len(where), *value.shape[1:]), empty, value.dtype)
-        full[where] = value
-        return full
-
-    def map_of(value: np.ndarray, empty: float) -> np.ndarray:
-        full = fill(value[kept], empty, seen)
-        return full.reshape(size, size, *value.shape[1:])
-
-    shape = (len(scene.figures), -1)
+    joints = _Filler(before.hit, (len(scene.figures), -1))
+    image = _color(
+        scene,
+        caster,
+        hits,
+        figure=whole.map(hits.figure, -1),
+        depth=whole.map(depth, np.inf),
+    )
+    person = hits.person[kept]
     return Picture(
-        image=develop(_color(scene, caster), rng),
-        person=map_of(hits.person, -1),
-        chart=map_of(hits.chart(), 0),
-        uv=map_of(hits.uv(), 0),
-        depth=map_of(hits.points(vertices)[:, 2], np.inf),
-        keypoint_depth=fill(before.points(vertices)[:, 2], np.inf, before.hit).reshape(
-            shape
-        ),
-        keypoint_person=fill(before.person, -1, before.hit).reshape(shape),
+        image=develop(image, rng, scene.variety),
+        person=shown.map(person, -1),
+        chart=shown.map(hits.chart()[kept], 0),
+        uv=shown.map(hits.uv()[kept], 0),
+        depth=shown.map(np.where(person < 0, np.inf, depth[kept]), np.inf),
+        keypoint_depth=joints.map(before.points(vertices)[:, 2], np.inf),
+        keypoint_person=joints.map(before.person, -1),
     )
 
 
-def place_figure(
-    person: Person,
-    look: Look,
-    *,
-    turn: Rotation,
-    middle: np.ndarray,
-    wrinkles: tuple[Waves, Waves, Waves],
-    crowd: bool = False,
-) -> Figure:
-    """A person dressed and put before the camera.
+class _Filler(NamedTuple):
+    """Where some values of a map are."""
 
-    turn: in the Y-up frame; none faces us.   middle: [3] camera metres, where the middle
-    of the body comes.
+    where: np.ndarray  # [k] bool
+    shape: tuple[int, int]
+
+    def map(self, value: np.ndarray, empty: float) -> np.ndarray:
+        """The whole map: values in their places, `empty` elsewhere."""
+        full = np.full((len(self.where), *value.shape[1:]), empty, value.dtype)
+        full[self.where] = value
+        return full.reshape(*self.shape, *value.shape[1:])
+
+
+def _empty_picture(image: np.ndarray) -> Picture:
+    """A picture that shows nobody."""
+    shape = image.shape[:2]
+    return Picture(
+        image=image,
+        person=np.full(shape, -1),
+        chart=np.zeros(shape, int),
+        uv=np.zeros((*shape, 2), np.float32),
+        depth=np.full(shape, np.inf, np.float32),
+        keypoint_depth=np.zeros((0, 17)),
+        keypoint_person=np.zeros((0, 17), int),
+    )
+
+
+def _darken_ground(canvas: Canvas, site: Site, group: Group) -> None:
+    """Lays people's shadows on the ground, in place."""
+    bodies = [f.vertices for f in group.figures if not f.crowd]
+    if not bodies:
+        return
+    shade = ground_shade(site.view, site.light, np.concatenate(bodies))
+    free = ground_mask(site.view) & ~canvas.hides
+    canvas.image = canvas.image * np.where(free, shade, 1)[..., None]
+
+
+def _color(
+    scene: Scene, caster: Caster, hits: Hits, *, figure: np.ndarray, depth: np.ndarray
+) -> np.ndarray:
+    """The scene's colours. [size, size, 3] f32.
+
+    figure, depth: [size, size] of all hits, whether hidden by the barrier or not.
     """
-    posed = person.posed.vertices
-    off = thicken(look, t_pose().vertices, coarse=_vertex_coarse())
-    dressed = posed + off[:, None] * vertex_normals(posed)
-    center = (posed.min(0) + posed.max(0)) / 2
-    matrix = FLIP @ turn.as_matrix()
-    vertices = (dressed - center) @ matrix.T + middle
-    return Figure(
-        vertices=vertices,
-        normals=vertex_normals(vertices),
-        keypoints=(find_keypoints(posed) - center) @ matrix.T + middle,
-        look=look,
-        wrinkles=wrinkles,
-        middle=middle,
-        crowd=crowd,
-    )
+    size = scene.camera.size
+    image = scene.background.reshape(-1, 3).copy()
+    barrier = scene.barrier.ravel()
+    open_light = creases(depth).ravel()
+    fine = _find_edges(figure, depth).ravel()
+    plain = hits.hit & ~fine & (depth.ravel() < barrier)
+    at = np.flatnonzero(plain)
+    image[at] = _shade(scene, caster, hits.pick(plain[hits.hit]), open_light[at])
+    at = np.flatnonzero(fine)
+    centers = np.column_stack(np.divmod(at, size)) + 0.5
+    samples = (centers[:, None] + _OFFSETS).reshape(-1, 2)
+    at = np.repeat(at, len(_OFFSETS))
+    some = caster.cast(samples)
+    near = some.points([f.vertices for f in scene.figures])[:, 2]
+    clear = near < barrier[at[some.hit]]
+    some = some.pick(clear)
+    color = image[at]
+    color[some.hit] = _shade(scene, caster, some, open_light[at[some.hit]])
+    image[at[:: len(_OFFSETS)]] = color.reshape(-1, len(_OFFSETS), 3).mean(1)
+    return image.reshape(size, size, 3)
 
 
-def _add_figure(
-    figures: list[Figure],
-    rng: np.random.Generator,
-    camera: Camera,
-    tilt: Rotation,
-    *,
-    variety: float,
-    place: np.ndarray,
-    tall: float,
-    crowd: bool = False,
-) -> None:
-    """Appends one more person who does not stand inside another, if there is room.
-
-    place: (x, y) of the middle, tall: the height when standing; shares of the image.
-    """
-    person, look = sample_person(rng, variety), sample_look(rng, variety)
-    height = np.ptp(person.shape.vertices[:, 1])
-    # most people in photographs face the camera, more or less
-    turned = rng.random() < 0.25 + 0.35 * variety
-    yaw = rng.uniform(-180, 180) if turned else rng.normal(0, 40)
-    lie = rng.choice([0, 90, -90], p=[1 - 0.06 * variety, *[0.03 * variety] * 2])
-    turn = tilt * Rotation.from_euler("ZY", [lie, yaw], degrees=True)
-    for _ in range(_TRIES):
-        depth = max(camera.focal * height / (tall * camera.size), _NEAR)
-        middle = np.append((place - 0.5) * camera.size * depth / camera.focal, depth)
-        apart = [np.linalg.norm(middle - figure.middle) for figure in figures]
-        if min(apart, default=np.inf) > _GAP:  # the first one always fits
-            wrinkles = tuple(sample_waves(rng, 0.09) for _ in range(3))
-            figures.append(
-                place_figure(
-                    person,
-                    look,
-                    turn=turn,
-                    middle=middle,
-                    wrinkles=wrinkles,
-                    crowd=crowd,
-                )
-            )
-            return
-        place = np.clip(place + rng.normal(0, 0.1, 2) * (1, 0.3), 0.05, 0.95)
-        tall = tall * rng.uniform(0.8, 1.1)
+def _find_edges(figure: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Pixels that one ray does not do justice to. [size, size] bool."""
+    edge = np.zeros(figure.shape, bool)
+    known = np.where(figure >= 0, depth, 1e3)
+    for axis in (0, 1):
+        steep = abs(np.diff(known, axis=axis)) > _STEP
+        pad = [(0, 0), (0, 0)]
+        for side in ((1, 0), (0, 1)):
+            pad[axis] = side
+            edge |= np.pad(steep, pad)
+    counts = np.bincount(figure[figure >= 0], minlength=1)
+    small = np.append(counts < _SMALL, False)  # the last one is nobody's
+    return edge | small[figure]
 
 
-def _sample_light(rng: np.random.Generator) -> Light:
-    direction = rng.normal([0, -0.9, -0.6], [0.8, 0.5, 0.6])
-    tint = rng.normal(1, 0.05, 3)
-    ambient = rng.uniform(0.3, 0.65)
-    return Light(
-        direction / np.linalg.norm(direction),
-        tint * rng.uniform(0.45, 0.85),
-        (2 - tint) * ambient,
-    )
-
-
-def _color(scene: Scene, caster: Caster) -> np.ndarray:
-    """The scene's colours at twice the size. [2 size, 2 size, 3] f64."""
-    image = scene.background.copy()
-    hits = caster.cast(_centers(scene.camera.size, 2))
-    flat = image.reshape(-1, 3)
-    flat[hits.hit] = _shade(scene, hits)
-    cover = scene.occluder_color * (0.7 + 0.3 * scene.background[::-1])
-    image[scene.occluder] = cover[scene.occluder]
-    return image
-
-
-def _shade(scene: Scene, hits: Hits) -> np.ndarray:
-    """Lit colours of what was hit. [k, 3]."""
-    position = hits.mix(t_pose().vertices[load_body().faces[hits.face]])
-    normals = hits.points(np.stack([f.normals for f in scene.figures]))
-    coarse = COARSE_OF_CHART[hits.chart()]
-    color = np.zeros_like(position)
-    for index, figure in enumerate(scene.figures):
-        mine = np.flatnonzero(hits.person == index)
-        at = position[mine]
-        color[mine], worn = paint(figure.look, at, coarse=coarse[mine])
-        folds = np.stack([field(at) for field in figure.wrinkles], axis=-1)
-        normals[mine] += 0.16 * folds * (worn > 0)[:, None]  # skin stays smooth
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+def _shade(scene: Scene, caster: Caster, hits: Hits, open_light: np.ndarray) -> np.ndarray:
+    """Lit colours of what was hit. [k, 3] f32. open_light: [k], see creases."""
+    color, normals, covers = paint_hits(scene.figures, hits)
     light = scene.light
-    lit = np.clip(normals @ light.direction, 0, None)[:, None]
-    sky = 0.85 - 0.15 * normals[:, 1:2]  # what faces down is darker; y points down
-    return color * (light.ambient * sky + light.lamp * lit)
+    points = hits.points([figure.vertices for figure in scene.figures])
+    lit = None
+    if light.shadow:
+        reached = caster.reach(points, normals)
+        lit = 1 - light.shadow * ~reached
+    fall = irradiance(light, normals, lit) * open_light[:, None]
+    shine = 0.0
+    if light.gloss:
+        toward = -points / np.linalg.norm(points, axis=1, keepdims=True)
+        shine = mirrored(light, normals, toward) * np.where(covers == SKIN, 1.0, 0.25)
+        shine = (shine if lit is None else shine * lit)[:, None] * light.lamps[0]
+    return (color * fall + shine).astype(np.float32)
 
 
-@functools.cache
-def _vertex_coarse() -> np.ndarray:
-    """A coarse part for each vertex, of one of its faces. [n] 1..8."""
-    coarse = np.ones(len(load_body().base.vertices), int)
-    coarse[load_body().faces] = COARSE_OF_CHART[cut_charts().chart][:, None]
-    return coarse
-
-
-def _centers(size: int, fine: int) -> np.ndarray:
-    """Centres of all pixels, cut `fine` times each way, row by row. [k, 2]."""
-    line = (np.arange(size * fine) + 0.5) / fine
+def _centers(size: int) -> np.ndarray:
+    """Centres of all pixels, row by row. [size * size, 2]."""
+    line = np.arange(size) + 0.5
     return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
