@@ -65,6 +65,7 @@ def get_config() -> ConfigDict:
                 "batch_size": 16,  # global, divisible by the devices
                 "eval_batch_size": 8,
                 "flip_test": False,  # predict on the mirror image too, take the mean
+                "empty_images": False,  # train on images that show nobody, too
                 "threads": 4,  # that read and transform images
                 "cache": 0,  # images kept parsed in memory; for small data sets
             },

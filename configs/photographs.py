@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.model.update(tag=4)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
     config.data.update(canvas=192, eval_canvas=256, batch_size=16, eval_batch_size=4)
-    config.data.update(threads=1, flip_test=True)
+    config.data.update(threads=1, flip_test=True, empty_images=True)
     config.augment.update(scale_min=0.7, scale_max=1.6, color=0.5)
     config.optim.update(
         name="muon", lr=6e-3, weight_decay=0.02, schedule="cosine", warmup_steps=200

@@ -133,7 +133,9 @@ def open_source(config: ConfigDict) -> Sequence[densepose_coco.Record]:
         needs_surface=any(config.loss[term] for term in losses.SURFACE_TERMS),
         progress=True,
     )
-    return densepose_coco.open_split(built, config.data.train_split, with_people=True)
+    return densepose_coco.open_split(
+        built, config.data.train_split, with_people=not config.data.empty_images
+    )
 
 
 def build_batches(
