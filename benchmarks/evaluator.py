@@ -116,7 +116,7 @@ def draw_box(rng: np.random.Generator) -> list[float]:
 
 def shake(box: list[float], rng: np.random.Generator) -> list[float]:
     """A box near a box."""
-    shift = rng.normal(0, 0.06, 2) * box[2:]
+    shift = rng.normal(0, 0.03, 2) * box[2:]
     x, y = np.clip(shift + box[:2], 0, None).round(2).tolist()
     return [x, y, *box[2:]]
 

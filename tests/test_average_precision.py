@@ -8,7 +8,8 @@ import pytest
 
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation import average_precision as ap
-from ktn_jax.evaluation.challenge import group_scenes, load_ground_truth, load_results
+from ktn_jax.evaluation.challenge import group_scenes, load_ground_truth
+from ktn_jax.evaluation.results import load_results
 from ktn_jax.evaluation.surface import load_official
 from tests.test_similarity import LINE, person, plain, square
 from tests.test_similarity import detection as detection_of

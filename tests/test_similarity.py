@@ -23,9 +23,9 @@ from ktn_jax.evaluation.challenge import (
     decode_rle,
     encode_iuv,
     load_ground_truth,
-    load_results,
     read_iuv,
 )
+from ktn_jax.evaluation.results import load_results
 from ktn_jax.evaluation.similarity import KAPPA_OF_CHART, measure
 from ktn_jax.evaluation.surface import Surface, load_official
 

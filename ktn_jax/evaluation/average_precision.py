@@ -18,8 +18,8 @@ from ktn_jax.evaluation.challenge import (
     Scene,
     group_scenes,
     load_ground_truth,
-    load_results,
 )
+from ktn_jax.evaluation.results import load_results
 from ktn_jax.evaluation.similarity import Similarity, measure
 from ktn_jax.evaluation.surface import Surface, load_surface
 from ktn_jax.evaluation.two_d import evaluate_keypoints, evaluate_masks

@@ -2,7 +2,7 @@
 
 Ground truth is a DensePose-COCO json. Results are in the challenge's form: a list of
 {image_id, category_id, bbox, score, uv_shape, uv_data}, where uv_data is the base64 of
-an RGB PNG (chart, 255 U, 255 V) of the box; detectron2's dictionaries are read too.
+an RGB PNG (chart, 255 U, 255 V) of the box; detectron2's forms are read too (read_iuv).
 """
 
 import base64
@@ -20,8 +20,10 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from ktn_jax.errors import UserError
+from ktn_jax.evaluation.results import Stored
 from ktn_jax.runs import uncompress
 
+UV_LEVELS = 255.0  # a map holds U and V as u8 / 255
 MAX_DETECTIONS = 20  # of an image; the others do not exist for the metric
 IGNORED_BOX = 0.7  # share of a person's box in an ignored region that drops the person
 IGNORED_MASK = 0.9  # share of a detection's mask, likewise
@@ -82,17 +84,6 @@ def load_ground_truth(path: str | os.PathLike) -> dict[str, Any]:
     return gt
 
 
-def load_results(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The results of a json file (or .json.gz): a list of dictionaries."""
-    results = _load_json(path, expected="a json list of results in challenge form")
-    if not isinstance(results, list):
-        raise UserError(
-            f"{path} holds a {type(results).__name__}; expected is a list of "
-            "{image_id, category_id, bbox, score, uv_shape, uv_data}"
-        )
-    return results
-
-
 def encode_iuv(iuv: np.ndarray) -> tuple[list[int], str]:
     """(uv_shape, uv_data) of a map iuv [h, w, 3] u8: base64 of an RGB PNG."""
     iuv = np.asarray(iuv)
@@ -120,20 +111,28 @@ def decode_iuv(uv_shape: tuple[int, int, int], uv_data: str) -> np.ndarray:
 
 
 def read_iuv(entry: dict[str, Any]) -> np.ndarray:
-    """The map [h, w, 3] u8 of a result, in any of the forms it may have.
+    """The map [h, w, 3] u8 (chart, 255 U, 255 V) of a result, in any of its forms.
 
-    The challenge's fields may also lie in entry["densepose"], which may as well be one
-    of detectron2's chart results, quantized (an array [3, h, w]) or compressed.
+    uv_shape and uv_data          the challenge's
+    shape_chw and labels_uv_str   detectron2's compressed chart result, the same PNG
+    labels_uv_uint8 [3, h, w]     its quantized chart result
+    labels [h, w], uv [2, h, w]   its plain one, U and V as 0..1 or as u8
+    uv [3, h, w] u8               Caffe2's
+    iuv [h, w, 3] u8              ours, of npz files
+    They lie in the result itself or in its "densepose", a dictionary or an object.
     """
+    entry = entry.whole() if isinstance(entry, Stored) else entry
     holder = entry.get("densepose", entry)
     fields = holder if isinstance(holder, dict) else vars(holder)
     if "uv_data" in fields:
         return decode_iuv(fields["uv_shape"], fields["uv_data"])
     if "labels_uv_str" in fields:
         return decode_iuv(fields["shape_chw"], fields["labels_uv_str"])
-    for name in ("labels_uv_uint8", "uv"):
+    if "labels" in fields and "uv" in fields:
+        return _quantize(np.asarray(fields["labels"]), np.asarray(fields["uv"]))
+    for name, axis in (("labels_uv_uint8", 0), ("uv", 0), ("iuv", -1)):
         if name in fields:
-            return np.moveaxis(np.asarray(fields[name], np.uint8), 0, -1)
+            return _check_iuv(np.moveaxis(np.asarray(fields[name]), axis, -1), name)
     raise UserError(
         f"a result with the fields {sorted(fields)} has no map; expected are uv_shape "
         "and uv_data, or detectron2's densepose"
@@ -193,6 +192,33 @@ def _load_json(path: str | os.PathLike, *, expected: str) -> Any:
             raise UserError(
                 f"{path} is no json ({error}); expected is {expected}"
             ) from error
+
+
+def _quantize(labels: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """[h, w, 3] u8 of labels [h, w] and uv [2, h, w], which is u8 or in 0..1."""
+    if labels.ndim != 2 or uv.shape != (2, *labels.shape):
+        raise UserError(
+            f"labels of shape {labels.shape} with uv of shape {uv.shape}; expected are "
+            "[h, w] and [2, h, w]"
+        )
+    if uv.dtype.kind == "f":  # to be cut, not rounded, as detectron2 does it
+        uv = np.clip(np.nan_to_num(uv * UV_LEVELS), 0, UV_LEVELS).astype(np.uint8)
+    return _check_iuv(np.stack([labels, *uv], axis=-1), "labels and uv")
+
+
+def _check_iuv(iuv: np.ndarray, name: str) -> np.ndarray:
+    """The map as u8, if it is one."""
+    whole = iuv.dtype.kind in "ui"
+    if iuv.ndim != 3 or iuv.shape[-1] != 3 or not whole or not _is_byte(iuv):
+        raise UserError(
+            f"{name} is {iuv.dtype} {list(iuv.shape)}; expected are bytes 0..255 of a "
+            "chart, 255 U and 255 V"
+        )
+    return iuv.astype(np.uint8)
+
+
+def _is_byte(numbers: np.ndarray) -> bool:
+    return numbers.min(initial=0) >= 0 and numbers.max(initial=0) <= 255
 
 
 def _check_annotation(annotation: dict[str, Any], *, path: str | os.PathLike) -> None:

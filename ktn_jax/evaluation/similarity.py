@@ -14,13 +14,12 @@ from scipy.ndimage import zoom
 
 from ktn_jax.anatomy import COARSE, COARSE_OF_CHART, NUM_PARTS
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation.challenge import Scene, decode_rle
+from ktn_jax.evaluation.challenge import UV_LEVELS, Scene, decode_rle
 from ktn_jax.evaluation.surface import Surface
 
 # The official evaluator divides dp_x, dp_y by 255 and truncates; training divides by 256.
 EVAL_GRID = 255
 DP_MASK_SIZE = (256, 256)  # dp_masks are drawn in the box scaled to this
-UV_LEVELS = 255.0  # a map holds U and V as u8 / 255
 KAPPA = {  # metres: the geodesic error that costs a point of this part 1 - exp(-1/2)
     "torso": 0.351,
     "hands": 0.107,
