@@ -191,7 +191,8 @@ def match(
     # where nobody is to be found (or nobody is at all), no detection is wrong
     ignored = np.full(shape, people.ignored.all())
     taken = np.zeros((len(thresholds), len(people.ignored)), bool)
-    for detection in np.flatnonzero((similarity >= thresholds[0]).any(axis=1)):
+    alike = (similarity >= thresholds[0]).any(axis=1)
+    for detection in alike.nonzero()[0]:
         row = similarity[detection]
         free = ~taken | people.crowd
         able = free & (row >= thresholds[:, None])  # [T, P]

@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from pycocotools import mask as rle
 
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation.results import Stored
-from ktn_jax.runs import uncompress
+from ktn_jax.runs import uncompress_all
 
 UV_LEVELS = 255.0  # a map holds U and V as u8 / 255
 MAX_DETECTIONS = 20  # of an image; the others do not exist for the metric
@@ -141,17 +142,31 @@ def read_iuv(entry: dict[str, Any]) -> np.ndarray:
 
 def decode_rle(encoded: dict[str, Any]) -> np.ndarray:
     """The mask [h, w] bool of COCO's compressed run lengths."""
-    counts, size = encoded["counts"], tuple(encoded["size"])
+    return decode_rles([encoded])[0]
+
+
+def decode_rles(encoded: Sequence[dict[str, Any]]) -> np.ndarray:
+    """The masks [n, h, w] bool of COCO's compressed run lengths of one size, n >= 1."""
+    counts, size = [one["counts"] for one in encoded], tuple(encoded[0]["size"])
     try:
-        runs = uncompress(counts)
+        runs = uncompress_all(counts)
     except ValueError as error:
+        shown = counts[0] if len(counts) == 1 else counts
         raise UserError(
-            f"the run lengths {counts[:20]!r}... of a mask are damaged"
+            f"the run lengths {shown[:20]!r}... of a mask are damaged"
         ) from error
-    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise UserError(f"the run lengths {counts[:20]!r}... do not fill a mask {size}")
-    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return mask.reshape(size, order="F")
+    for one, lengths in zip(encoded, runs, strict=True):
+        if tuple(one["size"]) != size or not _fill(lengths, size):
+            raise UserError(
+                f"the run lengths {one['counts'][:20]!r}... do not fill a mask {size}"
+            )
+    odd = np.concatenate([np.arange(len(lengths)) % 2 == 1 for lengths in runs])
+    masks = np.repeat(odd, np.concatenate(runs))
+    return masks.reshape(-1, *size[::-1]).transpose(0, 2, 1)
+
+
+def _fill(runs: np.ndarray, size: tuple[int, int]) -> bool:
+    return runs.min() >= 0 and runs.sum() == size[0] * size[1]
 
 
 def group_scenes(gt: dict[str, Any], results: list[dict[str, Any]]) -> list[Scene]:

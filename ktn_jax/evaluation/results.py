@@ -87,8 +87,9 @@ def load_results(path: str | os.PathLike) -> list[dict[str, Any]]:
                 shutil.copyfileobj(packed, file, _BLOCK)
             except (OSError, EOFError) as error:
                 raise UserError(f"{path} is damaged: {error}") from error
+    place = os.fspath(source.resolve())
     return [
-        _keep(entry, Place(os.fspath(source.resolve()), start, stop))
+        _keep(entry, Place(place, start, stop))
         for entry, start, stop in _scan(source, name=path)
     ]
 

@@ -14,7 +14,7 @@ from scipy.ndimage import zoom
 
 from ktn_jax.anatomy import COARSE, COARSE_OF_CHART, NUM_PARTS
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation.challenge import UV_LEVELS, Scene, decode_rle
+from ktn_jax.evaluation.challenge import UV_LEVELS, Scene, decode_rle, decode_rles
 from ktn_jax.evaluation.surface import Surface
 
 # The official evaluator divides dp_x, dp_y by 255 and truncates; training divides by 256.
@@ -198,8 +198,8 @@ def read_person_mask(person: dict[str, Any], size: tuple[int, int]) -> Patch:
 def read_dp_masks(dp_masks: list[dict[str, Any]] | dict[str, Any]) -> np.ndarray:
     """The union [256, 256] bool of a person's parts; one dictionary is all of it."""
     parts = [dp_masks] if isinstance(dp_masks, dict) else dp_masks[: NUM_PARTS - 1]
-    masks = [decode_rle(part) for part in parts if part]
-    return np.logical_or.reduce(masks) if masks else np.zeros(DP_MASK_SIZE, bool)
+    drawn = [part for part in parts if part]
+    return decode_rles(drawn).any(axis=0) if drawn else np.zeros(DP_MASK_SIZE, bool)
 
 
 def read_segmentation(

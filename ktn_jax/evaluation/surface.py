@@ -45,6 +45,7 @@ class Surface:
         self.chart = np.asarray(chart, np.int64)
         self.uv = np.asarray(uv, np.float64)
         self.vertex = np.asarray(vertex, np.int64)
+        self._charts = np.unique(self.chart)
         self.num_vertices = int(self.vertex.max()) + 1
         self.distances = distances
         self._tree = cKDTree(self._apart(self.chart, self.uv))
@@ -57,10 +58,14 @@ class Surface:
         """
         chart, uv = np.asarray(chart), np.asarray(uv, np.float64).reshape(-1, 2)
         vertices = np.full(len(chart), -1, np.int64)
-        known = np.flatnonzero(np.isin(chart, self.chart))
+        known = np.flatnonzero(self._has(chart))
         if known.size:
             vertices[known] = self.vertex[self._nearest(chart[known], uv[known])]
         return vertices
+
+    def _has(self, chart: np.ndarray) -> np.ndarray:
+        """Whether the surface has each chart of [n], which may be any numbers."""
+        return (chart[:, None] == self._charts).any(axis=1)
 
     def _nearest(self, chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
         """Record nearest to each uv [n, 2] in its chart [n]; the first one in a tie."""
@@ -175,7 +180,7 @@ def load_official(
     """DensePose's own surface from the three files of its evaluation data.
 
     A table that cannot be mapped where it lies is unpacked once into cache_dir, or, if
-    there is none, into memory (1.5 GB for the official one).
+    there is none, into a temporary file (1.5 GB for the official one).
     """
     records = loadmat(_find(directory, "SMPL_subdiv.mat"))
     merge = loadmat(_find(directory, "SMPL_SUBDIV_TRANSFORM.mat"))["index"]
