@@ -154,7 +154,7 @@ def average(
     recall = -np.ones((len(categories), len(THRESHOLDS)))
     for index, category in enumerate(categories):
         matches = [
-            match_scene(scene, similarity, metric=metric, area=area)
+            match_scene(scene, similarity, metric=metric, area=AREAS[area])
             for scene, similarity in measured
             if scene.category_id == category
         ]
@@ -163,16 +163,12 @@ def average(
     return precision, recall
 
 
-def match_scene(scene: Scene, similarity: Similarity, *, metric: str, area: str) -> Matches:
+def match_scene(
+    scene: Scene, similarity: Similarity, *, metric: str, area: tuple[float, float]
+) -> Matches:
     """A scene's detections matched by a metric, in the eyes of an area range."""
-    low, high = AREAS[area]
-    areas = np.array([person["area"] for person in scene.people], np.float64)
-    pointless = np.array(["dp_x" not in person for person in scene.people], bool)
-    people = People(
-        ignored=pointless | (areas < low) | (areas > high),
-        crowd=np.array([person.get("iscrowd", 0) for person in scene.people], bool),
-        has_id=np.array([person["id"] != 0 for person in scene.people], bool),
-    )
+    low, high = area
+    people = read_status(scene, area=area)
     matched, ignored = match(METRICS[metric](similarity), similarity.box_iou, people=people)
     # detections are measured by their box, people by their annotated area
     boxes = np.array([d.bbox[2] * d.bbox[3] for d in scene.detections], np.float64)
@@ -181,48 +177,78 @@ def match_scene(scene: Scene, similarity: Similarity, *, metric: str, area: str)
     return Matches(score, matched, ignored, int((~people.ignored).sum()))
 
 
+def read_status(scene: Scene, *, area: tuple[float, float] = AREAS["all"]) -> People:
+    """Who of a scene's people counts within an area range."""
+    low, high = area
+    areas = np.array([person["area"] for person in scene.people], np.float64)
+    pointless = np.array(["dp_x" not in person for person in scene.people], bool)
+    return People(
+        ignored=pointless | (areas < low) | (areas > high),
+        crowd=np.array([person.get("iscrowd", 0) for person in scene.people], bool),
+        has_id=np.array([person["id"] != 0 for person in scene.people], bool),
+    )
+
+
 def match(
     similarity: np.ndarray, box_iou: np.ndarray, *, people: People
 ) -> tuple[np.ndarray, np.ndarray]:
     """(matched, ignored) [T, D] bool of detections [D, P], by descending score."""
-    thresholds = np.minimum(THRESHOLDS, 1 - 1e-10)
-    shape = (len(thresholds), len(similarity))
-    matched = np.zeros(shape, bool)
     # where nobody is to be found (or nobody is at all), no detection is wrong
-    ignored = np.full(shape, people.ignored.all())
+    ignored = np.full((len(THRESHOLDS), len(similarity)), people.ignored.all())
+    if not people.ignored.size:
+        return np.zeros_like(ignored), ignored
+    person = assign(similarity, people=people)
+    given = person >= 0
+    matched = given & people.has_id[person]  # the official matches hold ids,
+    ignored = np.where(given, people.ignored[person], ignored)  # and 0 reads as none
+    near = (box_iou >= IGNORED_BOX_IOU).any(axis=1) & ~matched[-1]
+    if near.any():
+        taken = np.zeros(len(people.ignored), bool)
+        taken[person[-1][given[-1]]] = True
+        _match_boxes(
+            matched, ignored, near=near, taken=taken, box_iou=box_iou, people=people
+        )
+    return matched, ignored
+
+
+def assign(similarity: np.ndarray, *, people: People) -> np.ndarray:
+    """The person [T, D] that each detection takes at each threshold; -1 for none.
+
+    similarity: [D, P] of detections by descending score.
+    """
+    thresholds = np.minimum(THRESHOLDS, 1 - 1e-10)
+    taken_by = np.full((len(thresholds), len(similarity)), -1)
     taken = np.zeros((len(thresholds), len(people.ignored)), bool)
-    alike = (similarity >= thresholds[0]).any(axis=1)
-    for detection in alike.nonzero()[0]:
+    for detection in (similarity >= thresholds[0]).any(axis=1).nonzero()[0]:
         row = similarity[detection]
-        free = ~taken | people.crowd
-        able = free & (row >= thresholds[:, None])  # [T, P]
+        able = (~taken | people.crowd) & (row >= thresholds[:, None])  # [T, P]
         # an ignored person is taken only where no other one can be
         regular = (able & ~people.ignored).any(axis=1, keepdims=True)
         able &= ~(regular & people.ignored)
-        at = np.flatnonzero(able.any(axis=1))
+        at = able.any(axis=1).nonzero()[0]
         person = _last_argmax(np.where(able, row, -1.0))[at]
-        matched[at, detection] = people.has_id[person]  # the official matches hold ids,
-        ignored[at, detection] = people.ignored[person]  # and an id of 0 reads as none
+        taken_by[at, detection] = person
         taken[at, person] = True
-    return _match_boxes(matched, ignored, taken=taken[-1], box_iou=box_iou, people=people)
+    return taken_by
 
 
 def _match_boxes(
     matched: np.ndarray,
     ignored: np.ndarray,
     *,
+    near: np.ndarray,
     taken: np.ndarray,
     box_iou: np.ndarray,
     people: People,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Forgives detections whose box is that of an ignored person.
+) -> None:
+    """Forgives detections whose box is that of an ignored person, in place.
 
     The official code runs this after its loop over thresholds with the loop's variable,
     so it looks at the matches of the last threshold and decides for all of them, which
     may also take back that a detection was ignored. It is part of the metric.
+    near: [D] bool, unmatched there and on a box.   taken: [P] bool, who is, there.
     """
-    near = (box_iou >= IGNORED_BOX_IOU).any(axis=1)
-    for detection in np.flatnonzero(near & ~matched[-1]):
+    for detection in near.nonzero()[0]:
         able = (~taken | people.crowd) & (box_iou[detection] >= IGNORED_BOX_IOU)
         if not able.any():
             continue
@@ -233,7 +259,6 @@ def _match_boxes(
         if people.ignored[person]:
             matched[-1, detection] = people.has_id[person]
             taken[person] = True
-    return matched, ignored
 
 
 def accumulate(matches: list[Matches]) -> tuple[np.ndarray, np.ndarray]:
