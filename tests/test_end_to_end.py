@@ -11,7 +11,7 @@ import eval as eval_script
 from ktn_jax import export, exports, inference, predict
 from ktn_jax.codec import Codec
 from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
-from ktn_jax.evaluation import challenge
+from ktn_jax.evaluation import encoded
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 
@@ -74,7 +74,7 @@ def test_predict_writes_every_format_and_survives_a_broken_file(
     drawn = np.zeros((50, 120), bool)
     for person in people:
         x, y, width, height = person["bbox"]
-        crop = challenge.read_iuv(person)
+        crop = encoded.read_iuv(person)
         assert crop.shape[:2] == (height, width)
         seen = crop[..., 0] > 0
         full = iuv[y : y + height, x : x + width]

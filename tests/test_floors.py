@@ -19,7 +19,7 @@ FLOORS = [
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.people",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",
-        "evaluation.results",
+        "evaluation.results", "evaluation.encoded",
         "evaluation.similarity", "evaluation.two_d", "evaluation.average_precision",
         "evaluation.table",
         "pictures",

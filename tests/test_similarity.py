@@ -16,15 +16,8 @@ from scipy.ndimage import zoom
 
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation.average_precision import measure_scenes
-from ktn_jax.evaluation.challenge import (
-    Detection,
-    Scene,
-    decode_iuv,
-    decode_rle,
-    encode_iuv,
-    load_ground_truth,
-    read_iuv,
-)
+from ktn_jax.evaluation.challenge import Detection, Scene, load_ground_truth
+from ktn_jax.evaluation.encoded import decode_iuv, decode_rle, encode_iuv, read_iuv
 from ktn_jax.evaluation.results import load_results
 from ktn_jax.evaluation.similarity import KAPPA_OF_CHART, measure
 from ktn_jax.evaluation.surface import Surface, load_official

@@ -15,7 +15,7 @@ from ktn_jax.anatomy import UNKNOWN_PART
 from ktn_jax.data import pipeline
 from ktn_jax.data.densepose_coco import Record
 from ktn_jax.evaluation import average_precision, two_d
-from ktn_jax.evaluation.challenge import encode_iuv
+from ktn_jax.evaluation.encoded import encode_iuv
 from ktn_jax.evaluation.surface import Surface
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Person, Prediction

@@ -14,7 +14,8 @@ from scipy.ndimage import zoom
 
 from ktn_jax.anatomy import COARSE, COARSE_OF_CHART, NUM_PARTS
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation.challenge import UV_LEVELS, Scene, decode_rle, decode_rles
+from ktn_jax.evaluation.challenge import Scene
+from ktn_jax.evaluation.encoded import UV_LEVELS, decode_rle, decode_rles
 from ktn_jax.evaluation.surface import Surface
 
 # The official evaluator divides dp_x, dp_y by 255 and truncates; training divides by 256.
