@@ -10,6 +10,7 @@ from ktn_jax.errors import UserError
 from ktn_jax.evaluation import average_precision as ap
 from ktn_jax.evaluation.challenge import group_scenes, load_ground_truth
 from ktn_jax.evaluation.results import load_results
+from ktn_jax.evaluation.standalone import evaluate_files
 from ktn_jax.evaluation.surface import load_official
 from tests.test_similarity import LINE, person, plain, square
 from tests.test_similarity import detection as detection_of
@@ -27,7 +28,7 @@ MANY = 1e4  # pixels of a large person
 @pytest.fixture(scope="module")
 def evaluated():
     paths = REFERENCE / "gt.json.gz", REFERENCE / "results.json.gz"
-    return ap.evaluate_files(*paths, REFERENCE)
+    return evaluate_files(*paths, REFERENCE)
 
 
 @pytest.mark.parametrize("metric", ["gps", "gpsm", "iou"])

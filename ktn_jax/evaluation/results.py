@@ -2,16 +2,17 @@
 
 A minival-sized file has a gigabyte of maps, of which a scene needs twenty. So a file is
 gone through once, and of every entry only the small fields are kept, and where the rest
-lies. Files are json lists (also .gz) or npz; the forms of a map are challenge.read_iuv's.
+lies. Files are json lists (also .gz) or npz; the forms of a map are encoded.read_iuv's.
 """
 
+import contextlib
 import gzip
 import json
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,21 @@ def load_results(path: str | os.PathLike) -> list[dict[str, Any]]:
         _keep(entry, Place(place, start, stop))
         for entry, start, stop in _scan(source, name=path)
     ]
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that adds an entry to a new json list, which ends with the block."""
+    with atomic(path) as file:
+        begin = b"["
+
+        def write(entry: dict[str, Any]) -> None:
+            nonlocal begin
+            file.write(begin + json.dumps(entry).encode())
+            begin = b",\n"
+
+        yield write
+        file.write(b"[]" if begin == b"[" else b"]")
 
 
 def write_npz(
