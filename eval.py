@@ -35,7 +35,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="minival", help="split to evaluate")
     parser.add_argument("--batch", type=int, default=4, help="images a call")
     parser.add_argument(
-        "--surface", default="body", help="directory of SMPL_subdiv.mat ..., or body: ours"
+        "--surface",
+        default="body",
+        help="directory of SMPL_subdiv.mat ..., an .npz of a mesh, or body: ours",
     )
     parser.add_argument(
         "--cache", help="folder that keeps geodesic distances between calls"

@@ -358,6 +358,23 @@ def test_a_mesh_in_two_pieces_is_refused():
         distances.between(np.array([0]), np.array([1]))
 
 
+def test_a_mesh_of_one_s_own_needs_no_table(tmp_path):
+    vertices, faces = sphere(10, 20)
+    records = {"chart": [3, 3], "uv": [[0.0, 0.0], [1.0, 1.0]], "vertex": [181, 180]}
+    path = tmp_path / "mesh.npz"
+    np.savez(path, vertices=vertices, faces=faces, **records)
+    surface = load_surface(path)
+    ends = surface.closest([3, 3], [[0.1, 0.2], [0.9, 0.9]])
+    np.testing.assert_array_equal(ends, [181, 180])  # the south pole and the north one
+    assert surface.distance(ends[:1], ends[1:]) == pytest.approx(np.pi, rel=0.1)
+    np.savez(path, vertices=vertices, faces=faces + 1, **records)
+    with pytest.raises(UserError, match=r"names vertices 1\.\.182, but has 182.*from 0"):
+        load_surface(path)
+    np.savez(path, vertices=vertices)
+    with pytest.raises(UserError, match=r"no npz of the arrays .*'faces'"):
+        load_surface(path)
+
+
 def test_our_body_has_every_chart_and_human_distances():
     body = load_surface("body")
     assert set(body.chart) == set(range(1, NUM_CHARTS))

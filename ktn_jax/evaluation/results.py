@@ -170,9 +170,9 @@ def _scan(path: Path, *, name: Path) -> Iterator[tuple[dict[str, Any], int, int]
         text.skip()
         if text.peek() != "[":
             raise _no_list(text, name)
-        text.position += 1
-        text.skip()
-        while text.peek() != "]":
+        text.advance()
+        more = text.peek() != "]"
+        while more:
             start = text.offset + text.position
             entry = text.decode(name)
             if not isinstance(entry, dict):
@@ -180,11 +180,14 @@ def _scan(path: Path, *, name: Path) -> Iterator[tuple[dict[str, Any], int, int]
                 raise UserError(f"{name} has a {kind} in its list; expected is {_EXPECTED}")
             yield entry, start, text.offset + text.position
             text.skip()
-            if text.peek() == ",":
-                text.position += 1
-                text.skip()
-            elif text.peek() != "]":
-                raise _no_json(name, f"no , or ] at byte {text.offset + text.position}")
+            more = text.peek() == ","
+            if more:
+                text.advance()
+        if text.peek() != "]":
+            raise _no_json(name, f"no , or ] at byte {text.offset + text.position}")
+        text.advance()
+        if text.peek():
+            raise _no_json(name, f"more after the list's end, byte {text.offset}")
 
 
 class _Text:
@@ -198,6 +201,11 @@ class _Text:
     def peek(self) -> str:
         """The next character; "" at the end."""
         return self.content[self.position : self.position + 1]
+
+    def advance(self) -> None:
+        """Go past a character and the white space after it."""
+        self.position += 1
+        self.skip()
 
     def skip(self) -> None:
         """Go past white space."""
