@@ -277,6 +277,19 @@ def test_an_unmatched_detection_counts_in_the_range_of_its_box(side, large):
     assert (found["AP"], found["APl"]) == pytest.approx((0.5, large))
 
 
+def test_images_without_anybody_to_find_cost_nothing():
+    # image 2 has nobody; image 3 has people, but none with points. Both have detections
+    # of the highest scores, which would halve the precision at least
+    pointless = {k: v for k, v in annotation(2, image=3).items() if k[:2] != "dp"}
+    gt = dataset(annotation(1), pointless, images=(1, 2, 3))
+    wrong = [result(0.9, u=1, image=image) for image in (2, 3)]
+    assert evaluate(gt, [*wrong, result(0.5)])["AP"] == pytest.approx(1)
+    # where one person counts, a detection on nobody does as well
+    gt["annotations"].append(annotation(3, image=3) | {"bbox": [150, 150, 40, 40]})
+    found = evaluate(gt, [result(0.9, u=1, image=3, box=(0, 100, 50, 50)), result(0.5)])
+    assert found["AP"] == pytest.approx(51 / 2 / 101)
+
+
 def test_ids_from_0_lose_a_person():
     assert evaluate(dataset(annotation(0)), [result(0.5)])["AP"] == 0
 

@@ -86,11 +86,13 @@ def test_predict_writes_every_format_and_survives_a_broken_file(
 def test_eval_py_measures_a_run_and_its_results_file_alike(straight, rendered, tmp_path):
     out, results, again = (tmp_path / name for name in ("a.json", "results.json", "b.json"))
     arguments = [f"--workdir={straight[0]}", f"--out={out}", f"--results-out={results}"]
-    assert eval_script.main(arguments) == 0
+    assert eval_script.main([*arguments, "--processes=2", "--chart-parts"]) == 0
     gt = rendered / "annotations" / "densepose_minival2014.json"
-    assert eval_script.main([f"--gt={gt}", f"--results={results}", f"--out={again}"]) == 0
+    files = [f"--gt={gt}", f"--results={results}", f"--out={again}"]
+    assert eval_script.main([*files, "--chart-parts"]) == 0
     first, second = (json.loads(path.read_text()) for path in (out, again))
     assert first.pop("parts_miou") >= 0
+    assert first["diagnosis"]["errors"]["missed"]["count"] >= 0
     assert first == second and set(first["gpsm"]) >= {"AP", "AP50", "AP75", "APm", "APl"}
 
 

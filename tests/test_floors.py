@@ -109,5 +109,5 @@ def test_only_models_know_linen_and_nobody_knows_the_configs():
 
 def test_the_metric_and_the_data_s_first_half_need_no_jax():
     names = ", ".join(f"ktn_jax.{name}" for name in NUMPY_ONLY)
-    code = f"import sys, {names}; sys.exit('jax' in sys.modules)"
+    code = f"import sys, eval, {names}; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
