@@ -62,7 +62,7 @@ def test_a_found_chart_is_something_to_the_annotated_one(truth, found, kind):
 def test_losses_of_points_are_split_by_what_is_found_there():
     # person 0 has points 0..3 on the torso's chart 1, person 1 has point 4 on the head
     chart, person = np.array([1, 1, 1, 1, 23]), np.array([0, 0, 0, 0, 1])
-    label = np.array([[1, 2, 7, 0, 99], [0, 0, 0, 0, 23]])  # 99 is no chart
+    label = np.array([[1, 2, 7, 99, 0], [0, 0, 0, 0, 23]])  # 99 is no chart
     score = np.array([[0.9, 0.5, 0.2, 0, 0], [0, 0, 0, 0, 1]])
     mask_iou = np.array([[0.5, 0.6], [0.4, 0.9]])
     found = read_errors(score, label, chart=chart, person=person, mask_iou=mask_iou)
@@ -214,6 +214,15 @@ def test_a_mended_error_about_a_taken_person_goes():
     assert gains(([[0.2], [0.2]], [[0.2], [0.2]])) == {
         "poor overlap": (2, pytest.approx(1))
     }
+
+
+def test_nobody_is_found_twice_by_mending():
+    # a right one takes person 0, two poor ones are about person 0, two about person 1
+    poor = [[0.2, 0], [0.2, 0], [0, 0.2], [0, 0.2]]
+    outcome = outcome_of([[1, 0], *poor], [[1, 0], *poor])
+    mended = breakdown.mend(outcome, "poor overlap")
+    assert mended.matched.tolist() == [[True, False, False, True, False]]
+    assert mended.ignored.tolist() == [[False, True, True, False, True]]
 
 
 def test_with_everybody_missed_the_gain_is_all():

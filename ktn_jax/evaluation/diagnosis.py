@@ -89,8 +89,8 @@ def overlap(scene: Scene) -> float:
     boxes = np.array([person["bbox"] for person in _people(scene)], np.float64)
     if len(boxes) < 2:
         return 0.0
-    iou = rle.iou(boxes, boxes, [0] * len(boxes))
-    return float(iou[np.triu_indices(len(boxes), k=1)].max())
+    iou = rle.iou(boxes, boxes, [0] * len(boxes))[np.triu_indices(len(boxes), k=1)]
+    return float(np.nan_to_num(iou).max())  # two boxes of no size have none
 
 
 def count_charts(errors: list[PointErrors]) -> np.ndarray:

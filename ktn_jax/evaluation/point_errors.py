@@ -50,15 +50,15 @@ def read_errors(
     owner = person[:, None] == np.arange(mask_iou.shape[1])  # [N, P]
     share = owner / np.maximum(owner.sum(axis=0), 1)
     part = PART_OF_CHART[np.where(label < NUM_CHARTS, label, 0)]
-    lost, unseen = 1 - score, part == 0
+    unseen = part == 0  # these score 0, so all of them is lost
     elsewhere = ~unseen & (part != PART_OF_CHART[chart])
     by = mask_iou.argmax(axis=0)  # [P]; of equals the one with the highest score
     placed = mask_iou.max(axis=0) >= PLACED_IOU
     points = placed[person].nonzero()[0]
     here = by[person[points]], points
     return PointErrors(
-        unseen=(lost * unseen) @ share,
-        misplaced=(lost * elsewhere) @ share,
+        unseen=unseen @ share,
+        misplaced=((1 - score) * elsewhere) @ share,
         truth=chart[points].astype(np.uint8),
         found=np.where(unseen, 0, label)[here].astype(np.uint8),
         score=score[here],
