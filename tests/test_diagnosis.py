@@ -366,7 +366,9 @@ def test_a_size_s_ap_is_that_of_the_metric_s_area_range(official, monkeypatch):
 
 def test_without_results_everybody_is_missed():
     gt = dataset(annotation(1), annotation(2, image=2), images=(1, 2))
-    found = evaluate_results(gt, [], LINE)["diagnosis"]
+    whole = evaluate_results(gt, [], LINE)
+    found = whole["diagnosis"]
+    assert set(whole["gpsm"].values()) == {-1}  # as the official code has it
     assert found["errors"]["missed"] == {"count": 2, "gain": 1}
     assert found["by_people"]["1"]["AP"] == 0
     assert [row["missed"] for row in found["worst"]] == [1, 1]
