@@ -1,6 +1,6 @@
 """Measure DensePose AP (GPS, GPSm, mask IoU), keypoint AP, mask AP and part mIoU.
 
-A results file in challenge form, without model or jax:
+A results file (json in challenge form, or npz), without model or jax:
     python eval.py --gt=FILE.json --results=FILE.json --surface=DIR [--out=FILE.json]
 A training run or an export on a split of a COCO directory:
     python eval.py --workdir=DIR [--data.root=ROOT] [--split=minival] [--out=FILE.json]
@@ -8,7 +8,6 @@ A training run or an export on a split of a COCO directory:
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from ktn_jax import files
 from ktn_jax.errors import UserError, one_line_errors
-from ktn_jax.evaluation import average_precision, table
+from ktn_jax.evaluation import standalone, table
 from ktn_jax.evaluation.challenge import load_ground_truth
 from ktn_jax.evaluation.surface import load_surface
 
@@ -27,7 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gt", help="DensePose-COCO json of the ground truth")
-    parser.add_argument("--results", help="results json in challenge form")
+    parser.add_argument("--results", help="results: .json, .json.gz or .npz")
     parser.add_argument("--workdir", help="folder of a training run")
     parser.add_argument("--export", help="folder of an export")
     parser.add_argument(
@@ -36,19 +35,37 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="minival", help="split to evaluate")
     parser.add_argument("--batch", type=int, default=4, help="images a call")
     parser.add_argument(
-        "--surface", default="body", help="directory of SMPL_subdiv.mat ..., or body: ours"
+        "--surface",
+        default="body",
+        help="directory of SMPL_subdiv.mat ..., an .npz of a mesh, or body: ours",
     )
     parser.add_argument(
         "--cache", help="folder that keeps geodesic distances between calls"
     )
+    parser.add_argument("--processes", type=int, default=1, help="that measure results")
     parser.add_argument(
-        "--processes", type=int, default=1, help="that measure results files"
+        "--diagnosis",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="where AP is lost, in the table and the json",
+    )
+    parser.add_argument(
+        "--chart-parts", action="store_true", help="also mean IoU of parts, by the charts"
     )
     parser.add_argument("--out", type=Path, help="writes all statistics as json")
     parser.add_argument(
         "--results-out", type=Path, help="writes the results in challenge form"
     )
     return parser.parse_args(arguments)
+
+
+def settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """What both ways of evaluation have in common."""
+    return {
+        "processes": flags.processes,
+        "diagnosis": flags.diagnosis,
+        "chart_parts": flags.chart_parts,
+    }
 
 
 def evaluate_network(flags: argparse.Namespace) -> dict[str, Any]:
@@ -77,17 +94,16 @@ def evaluate_network(flags: argparse.Namespace) -> dict[str, Any]:
     built = densepose_coco.build(root, progress=True)
     source = densepose_coco.open_split(built, flags.split)
     gt = load_ground_truth(densepose_coco.find_jsons(Path(root))[flags.split])
-    statistics, results = evaluate.evaluate_split(
+    return evaluate.evaluate_split(
         run,
         source,
         gt,
         load_surface(flags.surface, cache_dir=flags.cache),
         canvas=canvas,
         batch_size=flags.batch,
+        results_path=flags.results_out or files.scratch() / "results.json",
+        **settings(flags),
     )
-    if flags.results_out:
-        files.write_bytes(flags.results_out, json.dumps(results).encode())
-    return statistics
 
 
 @one_line_errors
@@ -97,16 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.workdir or flags.export:
         statistics = evaluate_network(flags)
     elif flags.gt and flags.results:
-        statistics = average_precision.evaluate_files(
+        statistics = standalone.evaluate_files(
             flags.gt,
             flags.results,
             flags.surface,
             cache_dir=flags.cache,
-            processes=flags.processes,
+            **settings(flags),
         )
     else:
         raise UserError("give --gt and --results, or --workdir, or --export; see --help")
     print(table.format_table(statistics))
+    if statistics.get("diagnosis"):
+        print(table.format_diagnosis(statistics["diagnosis"]))
     if flags.out:
         table.write_json(flags.out, statistics)
 

@@ -1,7 +1,10 @@
 """Writing files so that they are there completely or not at all."""
 
+import atexit
 import contextlib
+import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +30,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file at once."""
     with atomic(path) as file:
         file.write(content)
+
+
+@functools.cache
+def scratch() -> Path:
+    """A temporary folder of this process, removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="ktn_jax_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -8,7 +8,9 @@ import pytest
 
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation import average_precision as ap
-from ktn_jax.evaluation.challenge import group_scenes, load_ground_truth, load_results
+from ktn_jax.evaluation.challenge import group_scenes, load_ground_truth
+from ktn_jax.evaluation.results import load_results
+from ktn_jax.evaluation.standalone import evaluate_files
 from ktn_jax.evaluation.surface import load_official
 from tests.test_similarity import LINE, person, plain, square
 from tests.test_similarity import detection as detection_of
@@ -26,7 +28,7 @@ MANY = 1e4  # pixels of a large person
 @pytest.fixture(scope="module")
 def evaluated():
     paths = REFERENCE / "gt.json.gz", REFERENCE / "results.json.gz"
-    return ap.evaluate_files(*paths, REFERENCE)
+    return evaluate_files(*paths, REFERENCE)
 
 
 @pytest.mark.parametrize("metric", ["gps", "gpsm", "iou"])
@@ -273,6 +275,19 @@ def test_an_unmatched_detection_counts_in_the_range_of_its_box(side, large):
     wrong = result(0.9, u=1, box=(100, 100, side, side))
     found = evaluate(dataset(annotation(1)), [wrong, result(0.5)])
     assert (found["AP"], found["APl"]) == pytest.approx((0.5, large))
+
+
+def test_images_without_anybody_to_find_cost_nothing():
+    # image 2 has nobody; image 3 has people, but none with points. Both have detections
+    # of the highest scores, which would halve the precision at least
+    pointless = {k: v for k, v in annotation(2, image=3).items() if k[:2] != "dp"}
+    gt = dataset(annotation(1), pointless, images=(1, 2, 3))
+    wrong = [result(0.9, u=1, image=image) for image in (2, 3)]
+    assert evaluate(gt, [*wrong, result(0.5)])["AP"] == pytest.approx(1)
+    # where one person counts, a detection on nobody does as well
+    gt["annotations"].append(annotation(3, image=3) | {"bbox": [150, 150, 40, 40]})
+    found = evaluate(gt, [result(0.9, u=1, image=3, box=(0, 100, 50, 50)), result(0.5)])
+    assert found["AP"] == pytest.approx(51 / 2 / 101)
 
 
 def test_ids_from_0_lose_a_person():

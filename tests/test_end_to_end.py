@@ -12,10 +12,14 @@ import eval as eval_script
 from ktn_jax import export, exports, inference, initialise, predict
 from ktn_jax.codec import Codec
 from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
+<<<<<<< HEAD
 from ktn_jax.evaluation import challenge
 from ktn_jax.models.network import init_variables
 
 FOLDED = ("head/transfer/.*", "head/chart_kernel")
+=======
+from ktn_jax.evaluation import encoded
+>>>>>>> metric
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 
@@ -101,7 +105,7 @@ def test_predict_writes_every_format_and_survives_a_broken_file(
     drawn = np.zeros((50, 120), bool)
     for person in people:
         x, y, width, height = person["bbox"]
-        crop = challenge.read_iuv(person)
+        crop = encoded.read_iuv(person)
         assert crop.shape[:2] == (height, width)
         seen = crop[..., 0] > 0
         full = iuv[y : y + height, x : x + width]
@@ -113,11 +117,13 @@ def test_predict_writes_every_format_and_survives_a_broken_file(
 def test_eval_py_measures_a_run_and_its_results_file_alike(straight, rendered, tmp_path):
     out, results, again = (tmp_path / name for name in ("a.json", "results.json", "b.json"))
     arguments = [f"--workdir={straight[0]}", f"--out={out}", f"--results-out={results}"]
-    assert eval_script.main(arguments) == 0
+    assert eval_script.main([*arguments, "--processes=2", "--chart-parts"]) == 0
     gt = rendered / "annotations" / "densepose_minival2014.json"
-    assert eval_script.main([f"--gt={gt}", f"--results={results}", f"--out={again}"]) == 0
+    files = [f"--gt={gt}", f"--results={results}", f"--out={again}"]
+    assert eval_script.main([*files, "--chart-parts"]) == 0
     first, second = (json.loads(path.read_text()) for path in (out, again))
     assert first.pop("parts_miou") >= 0
+    assert first["diagnosis"]["errors"]["missed"]["count"] >= 0
     assert first == second and set(first["gpsm"]) >= {"AP", "AP50", "AP75", "APm", "APl"}
 
 

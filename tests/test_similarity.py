@@ -4,7 +4,6 @@ The body of the small cases is a line: chart 1 has vertices 0..10 at U = 0, .1 .
 2 has 11..21 likewise, and neighbours are 0.1 m apart.
 """
 
-import base64
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,16 +15,9 @@ from scipy.ndimage import zoom
 
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation.average_precision import measure_scenes
-from ktn_jax.evaluation.challenge import (
-    Detection,
-    Scene,
-    decode_iuv,
-    decode_rle,
-    encode_iuv,
-    load_ground_truth,
-    load_results,
-    read_iuv,
-)
+from ktn_jax.evaluation.challenge import Detection, Scene, load_ground_truth
+from ktn_jax.evaluation.encoded import decode_rle, encode_iuv
+from ktn_jax.evaluation.results import load_results
 from ktn_jax.evaluation.similarity import KAPPA_OF_CHART, measure
 from ktn_jax.evaluation.surface import Surface, load_official
 
@@ -301,47 +293,3 @@ def test_a_detection_far_from_everyone_is_never_decoded():
         far, person([0, 0, 50, 50], [(0, 0, 1, 0)], segmentation=square(0, 0, 9, 9))
     )
     assert (found.gps, found.mask_iou) == (0, 0)
-
-
-# --- maps and masks in files ---------------------------------------------------------
-
-
-def test_maps_survive_the_challenge_form():
-    iuv = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
-    uv_shape, uv_data = encode_iuv(iuv)
-    assert uv_shape == [3, 30, 20] and "\n" in uv_data
-    np.testing.assert_array_equal(decode_iuv(uv_shape, uv_data), iuv)
-    chart_first = np.moveaxis(iuv, -1, 0)
-    challenge = {"uv_shape": uv_shape, "uv_data": uv_data}
-    compressed = {"shape_chw": uv_shape, "labels_uv_str": uv_data}
-    quantized = SimpleNamespace(labels_uv_uint8=chart_first)
-    forms = (challenge, compressed, SimpleNamespace(**compressed), quantized)
-    for entry in (challenge, *({"densepose": form} for form in forms), {"uv": chart_first}):
-        np.testing.assert_array_equal(read_iuv(entry), iuv)
-
-
-def test_maps_that_cannot_be_read_say_why():
-    uv_shape, uv_data = encode_iuv(plain(30, 20))
-    for shape, data, message in (
-        ([3, 20, 30], uv_data, "30 x 20"),
-        (uv_shape, base64.b64encode(b"no picture").decode(), "not the base64 of a PNG"),
-        (uv_shape, uv_data[: len(uv_data) // 2], "not the base64 of a PNG"),
-    ):
-        with pytest.raises(UserError, match=message):
-            decode_iuv(shape, data)
-    with pytest.raises(UserError, match="has no map"):
-        read_iuv({"bbox": [0, 0, 1, 1]})
-    with pytest.raises(ValueError, match=r"uint8 \[h, w, 3\], not float64"):
-        encode_iuv(np.zeros((3, 4, 3)))
-
-
-def test_run_lengths_are_those_of_pycocotools():
-    rng = np.random.default_rng(1)
-    for share in (0, 0.02, 0.5, 0.98, 1):
-        for size in ((1, 1), (7, 300), (256, 256)):
-            mask = rng.random(size) < share
-            encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
-            np.testing.assert_array_equal(decode_rle(encoded), mask)
-    for counts in (b"", encoded["counts"][:-1], b"PPYo0", encoded["counts"] + b"1"):
-        with pytest.raises(UserError, match="run lengths"):
-            decode_rle({"size": [256, 256], "counts": counts})

@@ -1,11 +1,8 @@
-"""Nearest records, packed tables in every form of file, heat distances, bad files."""
+"""Nearest records, the official files, heat distances on meshes."""
 
-import io
 import pickle
-import struct
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
@@ -13,8 +10,6 @@ from scipy.spatial.distance import cdist
 
 from ktn_jax.anatomy import NUM_CHARTS
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation import packed
-from ktn_jax.evaluation.packed import PackedDistances, read_table
 from ktn_jax.evaluation.surface import (
     HeatDistances,
     Surface,
@@ -24,17 +19,9 @@ from ktn_jax.evaluation.surface import (
 )
 
 REFERENCE = Path(__file__).parent / "reference" / "evaluator"
-# 400 vertices: their last pair number passes 16 bits, and their table the part of a
-# pickle that is always read
-NUM_VERTICES = 400
-NUM_PAIRS = NUM_VERTICES * (NUM_VERTICES - 1) // 2  # 79,800
 
 
-def table(dtype="<f4"):
-    return np.random.default_rng(0).random((NUM_PAIRS, 1)).astype(dtype)
-
-
-# --- nearest records, packed pairs ---------------------------------------------------
+# --- nearest records ---------------------------------------------------
 
 
 def grid_surface():
@@ -77,144 +64,6 @@ def test_labels_off_the_surface_have_no_vertex():
     np.testing.assert_array_equal(one.closest([5, 4], [nowhere, nowhere]), [0, -1])
 
 
-def test_packed_pairs_are_found_in_any_order_and_in_any_integer_type():
-    distances = PackedDistances(np.arange(NUM_PAIRS))  # every entry is its own number
-    a, b = np.array([[1, 2, 0, 7, 399, 0], [0, 1, 2, 7, 398, 399]], np.uint16)
-    # a (a - 1) / 2 + b: 0, 1 + 1, 1 + 0, the same vertex, 79401 + 398, 79401 + 0
-    expected = [0, 2, 1, 0, 79799, 79401]
-    np.testing.assert_array_equal(distances.between(a, b), expected)
-    np.testing.assert_array_equal(distances.between(b, a), expected)
-
-
-def python2_pickle(array):
-    """What Python 2 wrote at protocol 2, byte by byte: the data is one BINSTRING."""
-    return (
-        b"\x80\x02}U\x0cPdist_matrixcnumpy.core.multiarray\n_reconstruct\n"
-        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01J"
-        + struct.pack("<i", len(array))
-        + b"K\x01\x86cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNN"
-        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T"
-        + struct.pack("<I", array.nbytes)
-        + array.tobytes()
-        + b"tbs."
-    )
-
-
-@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4"])
-@pytest.mark.parametrize("protocol", range(6))
-def test_pickles_of_every_protocol_agree(protocol, dtype, tmp_path):
-    path = tmp_path / "Pdist_matrix.pkl"
-    path.write_bytes(pickle.dumps({"Pdist_matrix": table(dtype)}, protocol))
-    read = read_table(path)
-    np.testing.assert_array_equal(read, table(dtype)[:, 0])
-    # protocols before 3 have no bytes, so there is nothing to map
-    assert isinstance(read, np.memmap) == (protocol >= 3)
-
-
-def test_a_pickle_of_python_2_is_mapped(tmp_path):
-    path = tmp_path / "Pdist_matrix.pkl"
-    path.write_bytes(python2_pickle(table()))
-    read = read_table(path)
-    assert isinstance(read, np.memmap)
-    np.testing.assert_array_equal(read, table()[:, 0])
-    sent = pickle.dumps(PackedDistances(read))  # to another process: not the contents
-    assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).table, table()[:, 0])
-
-
-def test_a_short_pickle_is_read_whole(tmp_path):
-    path = tmp_path / "Pdist_matrix.pkl"
-    for protocol in range(6):
-        path.write_bytes(pickle.dumps(table()[:3], protocol))
-        np.testing.assert_array_equal(read_table(path), table()[:3, 0])
-
-
-@pytest.mark.parametrize("shape", [(NUM_PAIRS, 1), (1, NUM_PAIRS), (NUM_PAIRS,)])
-@pytest.mark.parametrize("how", ["contiguous", "chunked", "compressed"])
-def test_hdf5_files_agree_with_pickles(how, shape, tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "_BLOCK", 10_000)  # eight blocks, the last one short
-    options = {
-        "contiguous": {},
-        "chunked": {"chunks": True},
-        "compressed": {"chunks": True, "compression": "gzip"},
-    }[how]
-    path = tmp_path / "Pdist_matrix.mat"
-    with h5py.File(path, "w", userblock_size=512) as file:  # MATLAB's header lies there
-        file.create_dataset("Pdist_matrix", data=table().reshape(shape), **options)
-    read = read_table(path)
-    np.testing.assert_array_equal(read, table()[:, 0])
-    assert isinstance(read, np.memmap) == (how == "contiguous")
-
-
-def test_an_old_mat_file_agrees_with_pickles(tmp_path):
-    savemat(tmp_path / "Pdist_matrix.mat", {"Pdist_matrix": table()})
-    read = read_table(tmp_path / "Pdist_matrix.mat")
-    np.testing.assert_array_equal(read, table()[:, 0])
-
-
-def test_what_no_map_can_read_is_unpacked_once(tmp_path, monkeypatch):
-    path, cache = tmp_path / "Pdist_matrix.pkl", tmp_path / "cache"
-    path.write_bytes(pickle.dumps({"Pdist_matrix": table()}, 2))
-    first = read_table(path, cache_dir=cache)
-    unpacked = list(cache.iterdir())
-    assert isinstance(first, np.memmap) and len(unpacked) == 1  # nothing half-written
-    monkeypatch.setattr(packed, "_decode", lambda *_, **__: iter([b"not again"]))
-    np.testing.assert_array_equal(read_table(path, cache_dir=cache), table()[:, 0])
-    assert list(cache.iterdir()) == unpacked
-
-
-class Call:
-    """Pickles as a call of a function."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_a_hostile_pickle_runs_nothing(protocol, tmp_path):
-    loot, path = tmp_path / "loot", tmp_path / "Pdist_matrix.pkl"
-    attack = Call(Path.touch, loot), Call(exec, f"open({str(loot)!r}, 'w').close()")
-    array = np.array([Call(Path.touch, loot)], object)
-    for evil in (attack[0], attack[1], array, [table(), attack[1]]):
-        content = pickle.dumps({"Pdist_matrix": table(), "x": evil}, protocol)
-        path.write_bytes(content)
-        with pytest.raises(UserError, match="only numpy arrays are read"):
-            read_table(path)
-        assert not loot.exists()
-    pickle.load(io.BytesIO(content))  # the last one would have done it
-    assert loot.exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "no pickle"),
-        (b"hello", "no pickle"),
-        (pickle.dumps({"Pdist_matrix": 3}), "no numpy array"),
-        (pickle.dumps({"other": np.zeros(3)}), "no numpy array"),
-        (pickle.dumps(np.arange(3)), "not one of f2, f4, f8"),
-        (pickle.dumps(np.array([None])), "not one of f2, f4, f8"),
-        (pickle.dumps(table(), 2)[:90_000], "no pickle"),
-    ],
-)
-def test_a_damaged_pickle_is_named(content, message, tmp_path):
-    path = tmp_path / "Pdist_matrix.pkl"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=message) as error:
-        read_table(path)
-    assert str(path) in str(error.value)
-
-
-def test_a_mat_file_without_the_table_is_named(tmp_path):
-    path = tmp_path / "Pdist_matrix.mat"
-    savemat(path, {"other": table()})
-    with pytest.raises(UserError, match="no array called Pdist_matrix"):
-        read_table(path)
-
-
 @pytest.mark.parametrize(
     "absent", ["SMPL_subdiv.mat", "SMPL_SUBDIV_TRANSFORM.mat", "Pdist_matrix.pkl"]
 )
@@ -231,7 +80,7 @@ def test_a_missing_official_file_is_named_with_its_directory(absent, tmp_path):
 def test_tables_of_another_template_are_refused(tmp_path):
     for path in REFERENCE.glob("*.mat"):
         (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "Pdist_matrix.pkl").write_bytes(pickle.dumps(table()))
+    (tmp_path / "Pdist_matrix.pkl").write_bytes(pickle.dumps(np.zeros(79_800)))
     with pytest.raises(UserError, match="79800 distances, but 832 vertices need 345696"):
         load_official(tmp_path)
 
@@ -343,6 +192,23 @@ def test_a_mesh_in_two_pieces_is_refused():
     distances._solver.compute_distance = lambda _: np.full(len(vertices), np.nan)
     with pytest.raises(ValueError, match="one connected surface"):
         distances.between(np.array([0]), np.array([1]))
+
+
+def test_a_mesh_of_one_s_own_needs_no_table(tmp_path):
+    vertices, faces = sphere(10, 20)
+    records = {"chart": [3, 3], "uv": [[0.0, 0.0], [1.0, 1.0]], "vertex": [181, 180]}
+    path = tmp_path / "mesh.npz"
+    np.savez(path, vertices=vertices, faces=faces, **records)
+    surface = load_surface(path)
+    ends = surface.closest([3, 3], [[0.1, 0.2], [0.9, 0.9]])
+    np.testing.assert_array_equal(ends, [181, 180])  # the south pole and the north one
+    assert surface.distance(ends[:1], ends[1:]) == pytest.approx(np.pi, rel=0.1)
+    np.savez(path, vertices=vertices, faces=faces + 1, **records)
+    with pytest.raises(UserError, match=r"names vertices 1\.\.182, but has 182.*from 0"):
+        load_surface(path)
+    np.savez(path, vertices=vertices)
+    with pytest.raises(UserError, match=r"no npz of the arrays .*'faces'"):
+        load_surface(path)
 
 
 def test_our_body_has_every_chart_and_human_distances():

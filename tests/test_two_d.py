@@ -8,7 +8,8 @@ import pytest
 from pycocotools import mask as rle
 
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation.challenge import group_scenes, load_ground_truth, load_results
+from ktn_jax.evaluation.challenge import group_scenes, load_ground_truth
+from ktn_jax.evaluation.results import load_results
 from ktn_jax.evaluation.table import format_table, write_json
 from ktn_jax.evaluation.two_d import (
     evaluate_keypoints,

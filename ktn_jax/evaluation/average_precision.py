@@ -5,7 +5,6 @@ greedily, and the matches of all scenes make one precision-recall curve. The rul
 who is ignored are the metric as everybody reports it, oddities included.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,15 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation.challenge import (
-    Scene,
-    group_scenes,
-    load_ground_truth,
-    load_results,
-)
-from ktn_jax.evaluation.similarity import Similarity, measure
-from ktn_jax.evaluation.surface import Surface, load_surface
-from ktn_jax.evaluation.two_d import evaluate_keypoints, evaluate_masks
+from ktn_jax.evaluation.challenge import Scene, group_scenes
+from ktn_jax.evaluation.point_errors import PointErrors
+from ktn_jax.evaluation.similarity import Similarity, inspect
+from ktn_jax.evaluation.surface import Surface
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -34,6 +28,8 @@ METRICS: dict[str, Callable[[Similarity], np.ndarray]] = {
     "iou": lambda similarity: similarity.mask_iou,
 }
 STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+# of empty results, as the official code has it: not 0, but not measured
+NOTHING = {metric: dict.fromkeys(STATS, -1.0) for metric in METRICS}
 
 
 class Measured(NamedTuple):
@@ -60,28 +56,6 @@ class Matches(NamedTuple):
     num_people: int  # those not ignored
 
 
-def evaluate_files(
-    gt_path: str | os.PathLike,
-    results_path: str | os.PathLike,
-    surface: str | os.PathLike,
-    *,
-    cache_dir: str | os.PathLike | None = None,
-    processes: int = 1,
-) -> dict[str, dict[str, float] | None]:
-    """Statistics by metric of a results file; a metric it has no field for is None.
-
-    surface: "body" or a directory, see load_surface.
-    Keys are gps, gpsm, iou, keypoints and masks (COCO's, of results["segmentation"]).
-    """
-    gt, results = load_ground_truth(gt_path), load_results(results_path)
-    found = load_surface(surface, cache_dir=cache_dir)
-    return {
-        **evaluate_densepose(gt, results, found, processes=processes),
-        "keypoints": evaluate_keypoints(gt, results),
-        "masks": evaluate_masks(gt, results),
-    }
-
-
 def evaluate_densepose(
     gt: dict[str, Any],
     results: list[dict[str, Any]],
@@ -93,10 +67,9 @@ def evaluate_densepose(
 
     gt: a DensePose-COCO json's content.   results: a list in challenge form.
     """
-    if not results:  # as the official code has it: not 0, but not measured
-        return {metric: dict.fromkeys(STATS, -1.0) for metric in METRICS}
-    measured = measure_scenes(gt, results, surface, processes=processes)
-    return {metric: summarise(measured, metric) for metric in METRICS}
+    if not results:
+        return dict(NOTHING)
+    return summarise_all(measure_scenes(gt, results, surface, processes=processes))
 
 
 def measure_scenes(
@@ -110,11 +83,22 @@ def measure_scenes(
 
     More than one process pays from some hundred images on; jax is not in them.
     """
+    return inspect_scenes(gt, results, surface, processes=processes)[0]
+
+
+def inspect_scenes(
+    gt: dict[str, Any],
+    results: list[dict[str, Any]],
+    surface: Surface,
+    *,
+    processes: int = 1,
+) -> tuple[list[Measured], list[PointErrors]]:
+    """Every scene measured, and what became of its points; see measure_scenes."""
     if processes < 1:
         raise UserError(f"processes is {processes}; at least 1 is needed")
     scenes = group_scenes(gt, results)
     if processes == 1:
-        similarities = [_measure(scene, surface) for scene in scenes]
+        found = [_inspect(scene, surface) for scene in scenes]
     else:
         with ProcessPoolExecutor(
             processes,
@@ -122,8 +106,14 @@ def measure_scenes(
             initializer=_keep_surface,
             initargs=(surface,),
         ) as pool:
-            similarities = list(pool.map(_measure_with_kept, scenes, chunksize=8))
-    return [Measured(*pair) for pair in zip(scenes, similarities, strict=True)]
+            found = list(pool.map(_inspect_with_kept, scenes, chunksize=8))
+    measured = [Measured(scene, one[0]) for scene, one in zip(scenes, found, strict=True)]
+    return measured, [errors for _, errors in found]
+
+
+def summarise_all(measured: list[Measured]) -> dict[str, dict[str, float]]:
+    """STATS of "gps", "gpsm" and "iou" over all scenes."""
+    return {metric: summarise(measured, metric) for metric in METRICS}
 
 
 def summarise(measured: list[Measured], metric: str) -> dict[str, float]:
@@ -133,11 +123,11 @@ def summarise(measured: list[Measured], metric: str) -> dict[str, float]:
     for name, index in (("AP", 0), ("AR", 1)):
         values = {area: curve[index] for area, curve in curves.items()}
         stats |= {
-            name: _mean(values["all"]),
-            f"{name}50": _mean(values["all"][:, _at(0.5)]),
-            f"{name}75": _mean(values["all"][:, _at(0.75)]),
-            f"{name}m": _mean(values["m"]),
-            f"{name}l": _mean(values["l"]),
+            name: mean(values["all"]),
+            f"{name}50": mean(values["all"][:, _at(0.5)]),
+            f"{name}75": mean(values["all"][:, _at(0.75)]),
+            f"{name}m": mean(values["m"]),
+            f"{name}l": mean(values["l"]),
         }
     return stats
 
@@ -149,30 +139,34 @@ def average(
 
     All are -1 for a category without people.
     """
-    categories = sorted({scene.category_id for scene, _ in measured})
-    precision = -np.ones((len(categories), len(THRESHOLDS), len(RECALLS)))
-    recall = -np.ones((len(categories), len(THRESHOLDS)))
-    for index, category in enumerate(categories):
-        matches = [
-            match_scene(scene, similarity, metric=metric, area=area)
-            for scene, similarity in measured
-            if scene.category_id == category
-        ]
-        if sum(match.num_people for match in matches):
-            precision[index], recall[index] = accumulate(matches)
-    return precision, recall
+    matches = [match_scene(*one, metric=metric, area=AREAS[area]) for one in measured]
+    return average_matches(matches, [one.scene.category_id for one in measured])
 
 
-def match_scene(scene: Scene, similarity: Similarity, *, metric: str, area: str) -> Matches:
+def average_matches(
+    matches: list[Matches], categories: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As average, of scenes' matches at T thresholds and the scenes' categories."""
+    rows = []
+    for category in sorted(set(categories)):
+        here = [m for m, c in zip(matches, categories, strict=True) if c == category]
+        if sum(match.num_people for match in here):
+            rows.append(accumulate(here))
+        else:
+            shape = (len(here[0].matched), len(RECALLS))
+            rows.append((-np.ones(shape), -np.ones(shape[0])))
+    if not rows:
+        return -np.ones((1, len(THRESHOLDS), len(RECALLS))), -np.ones((1, len(THRESHOLDS)))
+    precision, recall = zip(*rows, strict=True)
+    return np.stack(precision), np.stack(recall)
+
+
+def match_scene(
+    scene: Scene, similarity: Similarity, *, metric: str, area: tuple[float, float]
+) -> Matches:
     """A scene's detections matched by a metric, in the eyes of an area range."""
-    low, high = AREAS[area]
-    areas = np.array([person["area"] for person in scene.people], np.float64)
-    pointless = np.array(["dp_x" not in person for person in scene.people], bool)
-    people = People(
-        ignored=pointless | (areas < low) | (areas > high),
-        crowd=np.array([person.get("iscrowd", 0) for person in scene.people], bool),
-        has_id=np.array([person["id"] != 0 for person in scene.people], bool),
-    )
+    low, high = area
+    people = read_status(scene, area=area)
     matched, ignored = match(METRICS[metric](similarity), similarity.box_iou, people=people)
     # detections are measured by their box, people by their annotated area
     boxes = np.array([d.bbox[2] * d.bbox[3] for d in scene.detections], np.float64)
@@ -181,47 +175,78 @@ def match_scene(scene: Scene, similarity: Similarity, *, metric: str, area: str)
     return Matches(score, matched, ignored, int((~people.ignored).sum()))
 
 
+def read_status(scene: Scene, *, area: tuple[float, float] = AREAS["all"]) -> People:
+    """Who of a scene's people counts within an area range."""
+    low, high = area
+    areas = np.array([person["area"] for person in scene.people], np.float64)
+    pointless = np.array(["dp_x" not in person for person in scene.people], bool)
+    return People(
+        ignored=pointless | (areas < low) | (areas > high),
+        crowd=np.array([person.get("iscrowd", 0) for person in scene.people], bool),
+        has_id=np.array([person["id"] != 0 for person in scene.people], bool),
+    )
+
+
 def match(
     similarity: np.ndarray, box_iou: np.ndarray, *, people: People
 ) -> tuple[np.ndarray, np.ndarray]:
     """(matched, ignored) [T, D] bool of detections [D, P], by descending score."""
-    thresholds = np.minimum(THRESHOLDS, 1 - 1e-10)
-    shape = (len(thresholds), len(similarity))
-    matched = np.zeros(shape, bool)
     # where nobody is to be found (or nobody is at all), no detection is wrong
-    ignored = np.full(shape, people.ignored.all())
+    ignored = np.full((len(THRESHOLDS), len(similarity)), people.ignored.all())
+    if not people.ignored.size:
+        return np.zeros_like(ignored), ignored
+    person = assign(similarity, people=people)
+    given = person >= 0
+    matched = given & people.has_id[person]  # the official matches hold ids,
+    ignored = np.where(given, people.ignored[person], ignored)  # and 0 reads as none
+    near = (box_iou >= IGNORED_BOX_IOU).any(axis=1) & ~matched[-1]
+    if near.any():
+        taken = np.zeros(len(people.ignored), bool)
+        taken[person[-1][given[-1]]] = True
+        _match_boxes(
+            matched, ignored, near=near, taken=taken, box_iou=box_iou, people=people
+        )
+    return matched, ignored
+
+
+def assign(similarity: np.ndarray, *, people: People) -> np.ndarray:
+    """The person [T, D] that each detection takes at each threshold; -1 for none.
+
+    similarity: [D, P] of detections by descending score.
+    """
+    thresholds = np.minimum(THRESHOLDS, 1 - 1e-10)
+    taken_by = np.full((len(thresholds), len(similarity)), -1)
     taken = np.zeros((len(thresholds), len(people.ignored)), bool)
-    for detection in np.flatnonzero((similarity >= thresholds[0]).any(axis=1)):
+    for detection in (similarity >= thresholds[0]).any(axis=1).nonzero()[0]:
         row = similarity[detection]
-        free = ~taken | people.crowd
-        able = free & (row >= thresholds[:, None])  # [T, P]
+        able = (~taken | people.crowd) & (row >= thresholds[:, None])  # [T, P]
         # an ignored person is taken only where no other one can be
         regular = (able & ~people.ignored).any(axis=1, keepdims=True)
         able &= ~(regular & people.ignored)
-        at = np.flatnonzero(able.any(axis=1))
+        at = able.any(axis=1).nonzero()[0]
         person = _last_argmax(np.where(able, row, -1.0))[at]
-        matched[at, detection] = people.has_id[person]  # the official matches hold ids,
-        ignored[at, detection] = people.ignored[person]  # and an id of 0 reads as none
+        taken_by[at, detection] = person
         taken[at, person] = True
-    return _match_boxes(matched, ignored, taken=taken[-1], box_iou=box_iou, people=people)
+    return taken_by
 
 
 def _match_boxes(
     matched: np.ndarray,
     ignored: np.ndarray,
     *,
+    near: np.ndarray,
     taken: np.ndarray,
     box_iou: np.ndarray,
     people: People,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Forgives detections whose box is that of an ignored person.
+) -> None:
+    """Forgives detections whose box is that of an ignored person, in place.
 
     The official code runs this after its loop over thresholds with the loop's variable,
     so it looks at the matches of the last threshold and decides for all of them, which
     may also take back that a detection was ignored. It is part of the metric.
+    near: [D] bool, unmatched there and on a box.   taken: [P] bool, who is, there.
     """
-    near = (box_iou >= IGNORED_BOX_IOU).any(axis=1)
-    for detection in np.flatnonzero(near & ~matched[-1]):
+    for detection in near.nonzero()[0]:
         able = (~taken | people.crowd) & (box_iou[detection] >= IGNORED_BOX_IOU)
         if not able.any():
             continue
@@ -232,7 +257,6 @@ def _match_boxes(
         if people.ignored[person]:
             matched[-1, detection] = people.has_id[person]
             taken[person] = True
-    return matched, ignored
 
 
 def accumulate(matches: list[Matches]) -> tuple[np.ndarray, np.ndarray]:
@@ -254,9 +278,15 @@ def accumulate(matches: list[Matches]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(at_recalls), recall.max(axis=1, initial=0.0)
 
 
-def _measure(scene: Scene, surface: Surface) -> Similarity:
+def mean(values: np.ndarray) -> float:
+    """Mean over everything measured; -1 if nothing is."""
+    measured = values[values > -1]
+    return float(measured.mean()) if measured.size else -1.0
+
+
+def _inspect(scene: Scene, surface: Surface) -> tuple[Similarity, PointErrors]:
     try:
-        return measure(scene, surface)
+        return inspect(scene, surface)
     except UserError as error:
         raise UserError(f"image {scene.image_id}: {error}") from error
 
@@ -268,8 +298,8 @@ def _keep_surface(surface: Surface) -> None:
     _kept["surface"] = surface
 
 
-def _measure_with_kept(scene: Scene) -> Similarity:
-    return _measure(scene, _kept["surface"])
+def _inspect_with_kept(scene: Scene) -> tuple[Similarity, PointErrors]:
+    return _inspect(scene, _kept["surface"])
 
 
 def _last_argmax(values: np.ndarray) -> np.ndarray:
@@ -279,9 +309,3 @@ def _last_argmax(values: np.ndarray) -> np.ndarray:
 
 def _at(threshold: float) -> int:
     return int(np.abs(THRESHOLDS - threshold).argmin())
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean over everything measured; -1 if nothing is."""
-    measured = values[values > -1]
-    return float(measured.mean()) if measured.size else -1.0

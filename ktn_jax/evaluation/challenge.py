@@ -2,12 +2,10 @@
 
 Ground truth is a DensePose-COCO json. Results are in the challenge's form: a list of
 {image_id, category_id, bbox, score, uv_shape, uv_data}, where uv_data is the base64 of
-an RGB PNG (chart, 255 U, 255 V) of the box; detectron2's dictionaries are read too.
+an RGB PNG (chart, 255 U, 255 V) of the box; detectron2's forms are read too (read_iuv).
 """
 
-import base64
 import gzip
-import io
 import json
 import os
 from collections import defaultdict
@@ -16,11 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle
 
 from ktn_jax.errors import UserError
-from ktn_jax.runs import uncompress
+from ktn_jax.evaluation.encoded import decode_rle, read_iuv
 
 MAX_DETECTIONS = 20  # of an image; the others do not exist for the metric
 IGNORED_BOX = 0.7  # share of a person's box in an ignored region that drops the person
@@ -80,79 +77,6 @@ def load_ground_truth(path: str | os.PathLike) -> dict[str, Any]:
     for annotation in gt["annotations"]:
         _check_annotation(annotation, path=path)
     return gt
-
-
-def load_results(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The results of a json file (or .json.gz): a list of dictionaries."""
-    results = _load_json(path, expected="a json list of results in challenge form")
-    if not isinstance(results, list):
-        raise UserError(
-            f"{path} holds a {type(results).__name__}; expected is a list of "
-            "{image_id, category_id, bbox, score, uv_shape, uv_data}"
-        )
-    return results
-
-
-def encode_iuv(iuv: np.ndarray) -> tuple[list[int], str]:
-    """(uv_shape, uv_data) of a map iuv [h, w, 3] u8: base64 of an RGB PNG."""
-    iuv = np.asarray(iuv)
-    if iuv.dtype != np.uint8 or iuv.ndim != 3 or iuv.shape[2] != 3:
-        raise ValueError(f"an iuv map is uint8 [h, w, 3], not {iuv.dtype} {iuv.shape}")
-    png = io.BytesIO()
-    Image.fromarray(iuv).save(png, format="png", optimize=True)
-    data = base64.encodebytes(png.getvalue()).decode("ascii")
-    return [3, iuv.shape[0], iuv.shape[1]], data
-
-
-def decode_iuv(uv_shape: tuple[int, int, int], uv_data: str) -> np.ndarray:
-    """The map [h, w, 3] u8 of (uv_shape, uv_data); inverse of encode_iuv."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(uv_data)), formats=["PNG"]) as png:
-            iuv = np.asarray(png if png.mode == "RGB" else png.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"uv_data is not the base64 of a PNG: {error}") from error
-    if [3, *iuv.shape[:2]] != list(uv_shape):
-        raise UserError(
-            f"uv_shape {list(uv_shape)} is not the shape of its PNG, which is "
-            f"{iuv.shape[0]} x {iuv.shape[1]}; it is (3, height, width)"
-        )
-    return iuv
-
-
-def read_iuv(entry: dict[str, Any]) -> np.ndarray:
-    """The map [h, w, 3] u8 of a result, in any of the forms it may have.
-
-    The challenge's fields may also lie in entry["densepose"], which may as well be one
-    of detectron2's chart results, quantized (an array [3, h, w]) or compressed.
-    """
-    holder = entry.get("densepose", entry)
-    fields = holder if isinstance(holder, dict) else vars(holder)
-    if "uv_data" in fields:
-        return decode_iuv(fields["uv_shape"], fields["uv_data"])
-    if "labels_uv_str" in fields:
-        return decode_iuv(fields["shape_chw"], fields["labels_uv_str"])
-    for name in ("labels_uv_uint8", "uv"):
-        if name in fields:
-            return np.moveaxis(np.asarray(fields[name], np.uint8), 0, -1)
-    raise UserError(
-        f"a result with the fields {sorted(fields)} has no map; expected are uv_shape "
-        "and uv_data, or detectron2's densepose"
-    )
-
-
-def decode_rle(encoded: dict[str, Any]) -> np.ndarray:
-    """The mask [h, w] bool of COCO's compressed run lengths."""
-    counts, size = encoded["counts"], tuple(encoded["size"])
-    try:
-        runs = uncompress(counts)
-    except ValueError as error:
-        raise UserError(
-            f"the run lengths {counts[:20]!r}... of a mask are damaged"
-        ) from error
-    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise UserError(f"the run lengths {counts[:20]!r}... do not fill a mask {size}")
-    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return mask.reshape(size, order="F")
 
 
 def group_scenes(gt: dict[str, Any], results: list[dict[str, Any]]) -> list[Scene]:

@@ -4,6 +4,7 @@ The network runs in jax; from there on all is numpy and the official rules.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,15 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ktn_jax import inference
-from ktn_jax.anatomy import UNKNOWN_PART
 from ktn_jax.data import pipeline
 from ktn_jax.data.densepose_coco import Record
-from ktn_jax.evaluation import average_precision, two_d
-from ktn_jax.evaluation.challenge import encode_iuv
+from ktn_jax.evaluation import results, two_d
+from ktn_jax.evaluation.encoded import encode_iuv
+from ktn_jax.evaluation.parts import part_target
+from ktn_jax.evaluation.standalone import evaluate_results
 from ktn_jax.evaluation.surface import Surface
 from ktn_jax.geometry import Affine
-from ktn_jax.records import Person, Prediction
-
-Results = list[dict[str, Any]]
+from ktn_jax.records import Prediction
 
 
 def detect(
@@ -72,25 +72,28 @@ def evaluate_split(
     *,
     canvas: int,
     batch_size: int,
-) -> tuple[dict[str, Any], Results]:
-    """Statistics by metric, and the results they are of.
+    results_path: Path,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Statistics by metric, of results that are written to a json file on the way.
 
     gt: the split's DensePose-COCO json.   canvas: side in pixels.
+    settings: evaluate_results's.   parts_miou: of the network's own part maps.
     """
-    results: Results = []
     confusion = np.zeros((1, 1), np.int64)
     found = detect(run, source, canvas=canvas, batch_size=batch_size)
-    for record, people in tqdm(found, total=len(source), unit="image", desc="eval"):
-        size = (int(record["height"]), int(record["width"]))
-        results += [result_entry(person, size) for person in people]
-        truth = part_target(pipeline.ground_truth(record), size)
-        confusion = confusion + two_d.part_confusion(part_map(people, size), truth)
+    with results.writer(results_path) as write:
+        for record, people in tqdm(found, total=len(source), unit="image", desc="eval"):
+            size = (int(record["height"]), int(record["width"]))
+            for person in people:
+                write(result_entry(person, size))
+            truth = part_target(pipeline.ground_truth(record), size)
+            confusion = confusion + two_d.part_confusion(part_map(people, size), truth)
+    entries = results.load_results(results_path)
     return {
-        **average_precision.evaluate_densepose(gt, results, surface),
-        "keypoints": two_d.evaluate_keypoints(gt, results),
-        "masks": two_d.evaluate_masks(gt, results),
+        **evaluate_results(gt, entries, surface, **settings),
         "parts_miou": two_d.mean_iou(confusion),
-    }, results
+    }
 
 
 def part_map(people: Sequence[Prediction], size: tuple[int, int]) -> np.ndarray:
@@ -101,15 +104,3 @@ def part_map(people: Sequence[Prediction], size: tuple[int, int]) -> np.ndarray:
         box = parts[y : y + height, x : x + width]
         box[person.parts > 0] = person.parts[person.parts > 0]
     return parts
-
-
-def part_target(people: Sequence[Person], size: tuple[int, int]) -> np.ndarray:
-    """[H, W] u8 annotated parts; unknown in crowds and on people without part labels."""
-    target = np.zeros(size, np.uint8)
-    for person in sorted(people, key=lambda p: not p.crowd):  # people over crowds
-        if person.crowd or person.parts is None:
-            target[person.mask] = UNKNOWN_PART
-            continue
-        seen = person.mask | (person.parts > 0)
-        target[seen] = person.parts[seen]
-    return target

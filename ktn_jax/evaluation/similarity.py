@@ -14,13 +14,14 @@ from scipy.ndimage import zoom
 
 from ktn_jax.anatomy import COARSE, COARSE_OF_CHART, NUM_PARTS
 from ktn_jax.errors import UserError
-from ktn_jax.evaluation.challenge import Scene, decode_rle
+from ktn_jax.evaluation.challenge import Scene
+from ktn_jax.evaluation.encoded import UV_LEVELS, decode_rle, decode_rles
+from ktn_jax.evaluation.point_errors import PointErrors, no_errors, read_errors
 from ktn_jax.evaluation.surface import Surface
 
 # The official evaluator divides dp_x, dp_y by 255 and truncates; training divides by 256.
 EVAL_GRID = 255
 DP_MASK_SIZE = (256, 256)  # dp_masks are drawn in the box scaled to this
-UV_LEVELS = 255.0  # a map holds U and V as u8 / 255
 KAPPA = {  # metres: the geodesic error that costs a point of this part 1 - exp(-1/2)
     "torso": 0.351,
     "hands": 0.107,
@@ -54,6 +55,7 @@ class Points(NamedTuple):
     person: np.ndarray  # [N] i64 index of the point's person
     vertex: np.ndarray  # [N] i64 annotated vertex
     kappa: np.ndarray  # [N] f64
+    chart: np.ndarray  # [N] i64 annotated chart
 
 
 class Patch(NamedTuple):
@@ -66,9 +68,15 @@ class Patch(NamedTuple):
 
 def measure(scene: Scene, surface: Surface) -> Similarity:
     """The similarities of a scene, detections and people in the scene's order."""
+    return inspect(scene, surface)[0]
+
+
+def inspect(scene: Scene, surface: Surface) -> tuple[Similarity, PointErrors]:
+    """The similarities of a scene, and what became of its points."""
     shape = (len(scene.detections), len(scene.people))
     if 0 in shape:
-        return Similarity(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+        similarity = Similarity(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+        return similarity, no_errors(shape)
     size = (scene.height, scene.width)
     boxes = np.stack([detection.bbox for detection in scene.detections])
     points = read_points(scene.people, surface)
@@ -79,12 +87,19 @@ def measure(scene: Scene, surface: Surface) -> Similarity:
     maps = {int(i): scene.detections[i].iuv() for i in np.flatnonzero(near)}
     found = {i: paste(iuv[..., 0] > 0, boxes[i], size=size) for i, iuv in maps.items()}
     crowd = [int(person.get("iscrowd", 0)) for person in scene.people]
-    score = score_points(points, maps, surface=surface, pixel=pixel, inside=inside)
+    score, label = score_points(points, maps, surface=surface, pixel=pixel, inside=inside)
     owner = points.person[:, None] == np.arange(len(people))  # [N, P]
-    return Similarity(
+    similarity = Similarity(
         gps=score @ owner / np.maximum(owner.sum(axis=0), 1),
         mask_iou=compare_masks(found, people, crowd=crowd, shape=shape),
         box_iou=rle.iou(boxes, np.array([p["bbox"] for p in scene.people], float), crowd),
+    )
+    return similarity, read_errors(
+        score,
+        label,
+        chart=points.chart,
+        person=points.person,
+        mask_iou=similarity.mask_iou,
     )
 
 
@@ -95,8 +110,8 @@ def score_points(
     surface: Surface,
     pixel: np.ndarray,
     inside: np.ndarray,
-) -> np.ndarray:
-    """exp(-g^2 / (2 kappa^2)) of every detection at every point, [D, N].
+) -> tuple[np.ndarray, np.ndarray]:
+    """exp(-g^2 / (2 kappa^2)) of every detection at every point, and its chart, [D, N].
 
     maps: iuv [h, w, 3] u8 of detections by index.   pixel, inside: see locate_points.
     A point outside the box or on background scores 0. Another chart than the annotated
@@ -108,13 +123,15 @@ def score_points(
         here = row == index
         x, y = pixel[index, column[here]].T
         label[here] = iuv[y, x]
+    charts = np.zeros(inside.shape, np.uint8)
+    charts[row, column] = label[:, 0]
     estimated = surface.closest(label[:, 0], label[:, 1:] / UV_LEVELS)
     on_body = estimated >= 0
     row, column = row[on_body], column[on_body]
     distance = surface.distance(points.vertex[column], estimated[on_body])
     score = np.zeros(inside.shape)
     score[row, column] = np.exp(-(distance**2) / (2 * points.kappa[column] ** 2))
-    return score
+    return score, charts
 
 
 def read_points(people: tuple[dict[str, Any], ...], surface: Surface) -> Points:
@@ -134,8 +151,8 @@ def read_points(people: tuple[dict[str, Any], ...], surface: Surface) -> Points:
     xy, owner, chart, uv = np.split(np.concatenate(fields), [2, 3, 4], axis=1)
     vertex = surface.closest(chart[:, 0], uv)
     kept = vertex >= 0
-    kappa = KAPPA_OF_CHART[chart[kept, 0].astype(np.int64)]
-    return Points(xy[kept], owner[kept, 0].astype(np.int64), vertex[kept], kappa)
+    chart, owner = chart[kept, 0].astype(np.int64), owner[kept, 0].astype(np.int64)
+    return Points(xy[kept], owner, vertex[kept], KAPPA_OF_CHART[chart], chart)
 
 
 def locate_points(xy: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,8 +216,8 @@ def read_person_mask(person: dict[str, Any], size: tuple[int, int]) -> Patch:
 def read_dp_masks(dp_masks: list[dict[str, Any]] | dict[str, Any]) -> np.ndarray:
     """The union [256, 256] bool of a person's parts; one dictionary is all of it."""
     parts = [dp_masks] if isinstance(dp_masks, dict) else dp_masks[: NUM_PARTS - 1]
-    masks = [decode_rle(part) for part in parts if part]
-    return np.logical_or.reduce(masks) if masks else np.zeros(DP_MASK_SIZE, bool)
+    drawn = [part for part in parts if part]
+    return decode_rles(drawn).any(axis=0) if drawn else np.zeros(DP_MASK_SIZE, bool)
 
 
 def read_segmentation(

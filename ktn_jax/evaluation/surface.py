@@ -8,6 +8,7 @@ by the heat method.
 
 import hashlib
 import os
+import zipfile
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +24,7 @@ from ktn_jax.evaluation.packed import TABLE, PackedDistances, read_table
 from ktn_jax.files import atomic
 
 BODY = "body"  # the name of our own surface where a directory could stand
+MESH_FIELDS = ("vertices", "faces", "chart", "uv", "vertex")  # of a mesh in an npz
 _FAR = 1000.0  # between charts; distances inside of one are at most sqrt(2)
 
 
@@ -45,6 +47,7 @@ class Surface:
         self.chart = np.asarray(chart, np.int64)
         self.uv = np.asarray(uv, np.float64)
         self.vertex = np.asarray(vertex, np.int64)
+        self._charts = np.unique(self.chart)
         self.num_vertices = int(self.vertex.max()) + 1
         self.distances = distances
         self._tree = cKDTree(self._apart(self.chart, self.uv))
@@ -57,10 +60,14 @@ class Surface:
         """
         chart, uv = np.asarray(chart), np.asarray(uv, np.float64).reshape(-1, 2)
         vertices = np.full(len(chart), -1, np.int64)
-        known = np.flatnonzero(np.isin(chart, self.chart))
+        known = np.flatnonzero(self._has(chart))
         if known.size:
             vertices[known] = self.vertex[self._nearest(chart[known], uv[known])]
         return vertices
+
+    def _has(self, chart: np.ndarray) -> np.ndarray:
+        """Whether the surface has each chart of [n], which may be any numbers."""
+        return (chart[:, None] == self._charts).any(axis=1)
 
     def _nearest(self, chart: np.ndarray, uv: np.ndarray) -> np.ndarray:
         """Record nearest to each uv [n, 2] in its chart [n]; the first one in a tie."""
@@ -129,7 +136,7 @@ class HeatDistances:
         for source in missing:
             row = self._solver.compute_distance(int(source))
             if not np.isfinite(row).all():
-                raise ValueError(
+                raise UserError(
                     f"the distances from vertex {source} are not finite; the mesh must "
                     "be one connected surface without empty faces"
                 )
@@ -154,9 +161,11 @@ class HeatDistances:
 def load_surface(
     name: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None
 ) -> Surface:
-    """The surface called "body" (ours), or the official one from a directory."""
+    """The surface called "body" (ours), one of an .npz, or DensePose's of a directory."""
     if os.fspath(name) == BODY:
         return load_body(cache_dir=cache_dir)
+    if Path(name).suffix == ".npz":
+        return load_mesh(name, cache_dir=cache_dir)
     return load_official(name, cache_dir=cache_dir)
 
 
@@ -169,13 +178,36 @@ def load_body(*, cache_dir: str | os.PathLike | None = None) -> Surface:
     return Surface(mesh.chart, mesh.uv, vertex=mesh.vertex, distances=distances)
 
 
+def load_mesh(
+    path: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None
+) -> Surface:
+    """A surface without a table: distances are computed on its mesh by the heat method.
+
+    path: an npz of vertices [n, 3] in metres, faces [f, 3] (0-based, one connected
+    surface), and of records chart [m] 1..24, uv [m, 2] in [0, 1], vertex [m] (0-based).
+    """
+    try:
+        with np.load(path) as arrays:
+            mesh = {name: arrays[name] for name in MESH_FIELDS}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is no npz of the arrays {MESH_FIELDS}: {error}") from error
+    numbers = np.concatenate([mesh["faces"].ravel(), mesh["vertex"].ravel()])
+    if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= len(mesh["vertices"]):
+        raise UserError(
+            f"{path} names vertices {numbers.min()}..{numbers.max()}, but has "
+            f"{len(mesh['vertices'])}; they count from 0"
+        )
+    distances = HeatDistances(mesh["vertices"], mesh["faces"], cache_dir=cache_dir)
+    return Surface(mesh["chart"], mesh["uv"], vertex=mesh["vertex"], distances=distances)
+
+
 def load_official(
     directory: str | os.PathLike, *, cache_dir: str | os.PathLike | None = None
 ) -> Surface:
     """DensePose's own surface from the three files of its evaluation data.
 
     A table that cannot be mapped where it lies is unpacked once into cache_dir, or, if
-    there is none, into memory (1.5 GB for the official one).
+    there is none, into a temporary file (1.5 GB for the official one).
     """
     records = loadmat(_find(directory, "SMPL_subdiv.mat"))
     merge = loadmat(_find(directory, "SMPL_SUBDIV_TRANSFORM.mat"))["index"]
