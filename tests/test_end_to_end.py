@@ -11,15 +11,11 @@ from PIL import Image
 import eval as eval_script
 from ktn_jax import export, exports, inference, initialise, predict
 from ktn_jax.codec import Codec
-from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
-<<<<<<< HEAD
 from ktn_jax.evaluation import challenge
+from ktn_jax.evaluation import encoded
 from ktn_jax.models.network import init_variables
 
 FOLDED = ("head/transfer/.*", "head/chart_kernel")
-=======
-from ktn_jax.evaluation import encoded
->>>>>>> metric
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 
