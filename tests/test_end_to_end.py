@@ -11,7 +11,7 @@ from PIL import Image
 import eval as eval_script
 from ktn_jax import export, exports, inference, initialise, predict
 from ktn_jax.codec import Codec
-from ktn_jax.evaluation import challenge
+from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
 from ktn_jax.evaluation import encoded
 from ktn_jax.models.network import init_variables
 
