@@ -28,7 +28,7 @@ def open_run(
     they may be in the making. Its own run removes them.
     """
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, cleanup_tmp_directories=not reads_only, read_only=reads_only
+        max_to_keep=keep, cleanup_tmp_directories=not reads_only
     )
     folder = Path(workdir).absolute() / "checkpoints"
     handlers = {

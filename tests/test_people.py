@@ -276,3 +276,10 @@ def test_splits_and_seeds_give_other_scenes(folder):
 def test_senseless_numbers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="train=-1"):
         people.render_dataset(tmp_path, train=-1, val=0)
+
+
+def test_a_split_of_no_images_is_no_split(tmp_path):
+    people.render_dataset(tmp_path, train=1, val=0, size=64)
+    assert [p.name for p in (tmp_path / "annotations").iterdir()] == [
+        "densepose_train2014.json"
+    ]

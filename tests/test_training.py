@@ -51,6 +51,15 @@ def test_a_finished_run_is_read_from_its_folder_alone(straight):
         np.testing.assert_array_equal(a, b)
 
 
+def test_reading_a_run_leaves_what_it_is_about_to_save(straight, tmp_path):
+    shutil.copytree(straight[0] / "checkpoints", tmp_path / "checkpoints")
+    half = tmp_path / "checkpoints" / "6.orbax-checkpoint-tmp"
+    half.mkdir()
+    assert checkpoint.read_config(tmp_path) and half.exists()
+    with checkpoint.open_run(tmp_path):  # the run itself, after it was interrupted
+        assert not half.exists()
+
+
 def test_a_checkpoint_of_another_architecture_is_refused(straight, small_config):
     workdir, _ = straight
     other = small_config.copy_and_resolve_references()

@@ -59,6 +59,8 @@ def render_dataset(
     (out / "annotations").mkdir(parents=True, exist_ok=True)
     counts: collections.Counter = collections.Counter()
     for split, indices in (("train", range(first, first + train)), ("val", range(val))):
+        if not indices:  # a json without annotations would be refused as plain COCO
+            continue
         folder, name = SPLITS[split]
         (out / folder).mkdir(exist_ok=True)
         write = functools.partial(_write_scene, out, split, size, seed, variety, pictures)
