@@ -224,7 +224,7 @@ def test_cameras_differ_in_height_pitch_and_distance(groups):
     away = [group.spots[0, 1] for group in groups]
     assert min(height) < 1 and max(height) > 2
     assert min(pitch) < -10 and max(pitch) > 5  # down, and up
-    assert min(away) < 2 and max(away) > 12
+    assert min(away) < 2 and max(away) > 8
 
 
 def test_a_person_beside_another_does_not_stand_in_it():
@@ -383,7 +383,7 @@ def test_photographs_and_processes_change_no_byte(photos, tmp_path):
         out = tmp_path / str(processes)
         people.render_dataset(out, **numbers, processes=processes, photos=[photos])
     files = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*.*"))
-    assert len(files) == 5
+    assert len(files) == 4
     for file in files:
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
 

@@ -27,13 +27,13 @@ _TRIES = 10
 # Odds of one to four people without ground, in varied and in plain scenes; with ground
 # of one to six.
 _MANY, _FEW = np.array([[0.3, 0.35, 0.22, 0.13], [0.5, 0.3, 0.14, 0.06]])
-_ON_GROUND = np.array([0.34, 0.27, 0.17, 0.11, 0.06, 0.05])
+_ON_GROUND = np.array([0.46, 0.27, 0.13, 0.07, 0.04, 0.03])
 _EMPTY = 0.04  # of varied scenes show nobody
 _SHOTS = (  # odds; a standing body's height over the image's; share of the body aimed at
-    (0.5, (0.5, 1.1), 0.5),
-    (0.2, (1.15, 2.2), 0.72),
+    (0.56, (0.5, 1.1), 0.5),
+    (0.22, (1.15, 2.2), 0.72),
     (0.12, (2.2, 4.0), 0.88),  # head and shoulders
-    (0.18, (0.12, 0.5), 0.5),
+    (0.1, (0.2, 0.5), 0.5),
 )
 _THICK = 0.11  # metres from the middle of a trunk or a thigh to where clothes begin
 _LIMBS = np.array(SKELETON).T - 1  # [2, limbs]
@@ -209,18 +209,21 @@ def _add_beside(
     """Appends one more person on the ground, near another or anywhere, if there is room."""
     rng, camera = cast.rng, cast.camera
     person = sample_person(rng, cast.variety)
-    close = rng.random() < 0.5
+    close = rng.random() < 0.2
     figure = None
     for attempt in range(_TRIES):
         if close:
-            turn, apart = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.75)
+            turn, apart = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.9)
             apart *= 1 + 0.1 * attempt
             spot = spots[rng.integers(len(spots))]
             spot = spot + apart * np.array([np.cos(turn), 0.6 * np.sin(turn)])
         else:
-            away = spots[0][1] * np.exp(rng.normal(0.15, 0.4))
+            away = spots[0][1] * np.exp(rng.normal(0.1, 0.3))
             wide = camera.size * away / camera.focal
-            spot = np.array([rng.uniform(-0.5, 0.5) * wide, away])
+            aside = rng.uniform(-0.5, 0.5, 2) * wide
+            # people before one another are rarer in photographs than dice would have it
+            aside = max(aside, key=lambda x: abs(x - spots[0][0]))
+            spot = np.array([aside, away])
         if spot[1] < _CLOSE:
             continue
         figure = figure or cast.dress(person, spot[1])
@@ -265,7 +268,7 @@ def _stand(
 def _sample_turn(rng: np.random.Generator, variety: float) -> Rotation:
     """How a person is turned, in the Y-up frame: most face us, some lie."""
     # most people in photographs face the camera, more or less
-    turned = rng.random() < 0.25 + 0.35 * variety
+    turned = rng.random() < 0.25 + 0.2 * variety
     yaw = rng.uniform(-180, 180) if turned else rng.normal(0, 40)
     lie = rng.choice([0, 90, -90], p=[1 - 0.06 * variety, *[0.03 * variety] * 2])
     return Rotation.from_euler("ZY", [lie, yaw], degrees=True)
