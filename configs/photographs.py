@@ -1,10 +1,10 @@
 """What is trained on rendered people for use on photographs, and shipped.
 
-    python -m ktn_jax.data.people --out DATA --train 20000 --val 0 --photos PHOTOS
-    python train.py --config=configs/photographs.py --workdir=RUN --config.data.root=DATA \\
-        --config.init.backbone=efficientnet-lite0
+    python -m ktn_jax.data.people --out=DATA --train=12000 --val=500 --photos=PHOTOS
+    python train.py --config=configs/photographs.py --workdir=RUN --data.root=DATA \
+        --init.backbone=efficientnet-lite0
 
-Two CPU cores do. Measured: see benchmarks/runs.md.
+Hardware: two CPU cores, about ten images a second. Measured: see benchmarks/runs.md.
 """
 
 from ml_collections import ConfigDict
@@ -18,8 +18,8 @@ def get_config() -> ConfigDict:
     config.model.update(tag=4)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
     config.data.update(canvas=192, eval_canvas=256, batch_size=16, eval_batch_size=4)
-    config.data.update(threads=1, flip_test=True, empty_images=True)
-    config.augment.update(scale_min=0.7, scale_max=1.6, color=0.5)
+    config.data.update(threads=1, flip_test=True, empty_images=True, cache=12_000)
+    config.augment.update(scale_min=0.6, scale_max=2.0, color=0.5)
     config.optim.update(
         name="muon", lr=6e-3, weight_decay=0.02, schedule="cosine", warmup_steps=200
     )

@@ -11,8 +11,13 @@ import jax
 
 from ktn_jax import checkpoint, exports
 from ktn_jax.codec import Codec
-from ktn_jax.errors import one_line_errors
-from ktn_jax.models.network import KTN, build_network, init_variables
+from ktn_jax.errors import UserError, one_line_errors
+from ktn_jax.models.network import (
+    CANVAS_MULTIPLE,
+    KTN,
+    build_network,
+    init_variables,
+)
 
 
 def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
@@ -64,6 +69,13 @@ Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every p
 {about}"""
 
 
+def _checked(canvas: int) -> int:
+    """The canvas, if the network's strides divide it."""
+    if canvas < CANVAS_MULTIPLE or canvas % CANVAS_MULTIPLE:
+        raise UserError(f"--canvas={canvas} must be a multiple of {CANVAS_MULTIPLE}")
+    return canvas
+
+
 @one_line_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
@@ -71,10 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("workdir", help="folder of a training run")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--measured", type=Path, help="json of eval.py --out, for the card")
+    parser.add_argument(
+        "--canvas", type=int, help="pixels a side, instead of the run's data.eval_canvas"
+    )
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
     flags = parser.parse_args(arguments)
     config, network, step, variables = load_run(flags.workdir)
+    if flags.canvas is not None:
+        config["data"]["eval_canvas"] = _checked(flags.canvas)
     codec = Codec(**config["codec"])
     measured = json.loads(flags.measured.read_text()) if flags.measured else None
     parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))

@@ -63,7 +63,7 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     config, network, _, variables = export.load_run(str(straight[0]))
     about = tmp_path / "about.md"
     about.write_text("Made by a test.")
-    options = ["--weight-type=float16", f"--about={about}"]
+    options = ["--weight-type=float16", f"--about={about}", "--canvas=96"]
     out = tmp_path / "half"
     assert export.main([str(straight[0]), str(out), *options]) == 0
     assert (out / "MODEL_CARD.md").read_text().endswith("float16; its\n"
@@ -77,6 +77,8 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
         expected = functools.reduce(lambda tree, name: tree[name], names, source["params"])
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
     run, canvas = exports.read_export(out)
+    assert canvas == 96
+    assert export.main([str(straight[0]), str(out), "--canvas=100"]) == EXIT_USER_ERROR
     image = np.random.default_rng(0).integers(0, 255, (1, canvas, canvas, 3))
     assert inference.host(run(image.astype(np.uint8))).score.dtype == np.float32
 
