@@ -31,6 +31,19 @@ def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
     return config, network, step, variables
 
 
+# fields that name files on the trainer's machine
+PATHS = (("data", "root"), ("data", "symmetry"), ("init", "checkpoint"),
+         ("init", "backbone"), ("model", "graph"))  # fmt: skip
+
+
+def portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without the folders of the machine it was trained on."""
+    copy = {room: dict(c) if isinstance(c, Mapping) else c for room, c in config.items()}
+    for room, field in PATHS:
+        copy[room][field] = Path(copy[room][field]).name
+    return copy
+
+
 def model_card(
     config: Mapping[str, Any],
     step: int,
@@ -108,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network,
         codec,
         variables,
-        config=config,
+        config=portable(config),
         card=card,
         weight_type=flags.weight_type,
     )

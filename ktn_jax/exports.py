@@ -8,10 +8,11 @@
 Reading one runs no pickle and builds no network.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def write_export(
     shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
     image = jax.ShapeDtypeStruct((batch, canvas, canvas, 3), jnp.uint8)
     whole = functools.partial(_predict, network=network, codec=codec, flip_test=flip_test)
-    exported = jax_export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, image)
+    with _bare_file_names():
+        exported = jax_export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, image)
     blob = safetensors.save(weights)
     about = {
         "canvas": canvas,
@@ -93,6 +95,18 @@ def read_export(folder: str | Path) -> tuple[inference.Predict, int]:
         return Instances(**call(weights, image))
 
     return run, about["canvas"]
+
+
+@contextlib.contextmanager
+def _bare_file_names() -> Iterator[None]:
+    """Within it, what is lowered names source files without this machine's folders."""
+    option = "jax_hlo_source_file_canonicalization_regex"
+    before = getattr(jax.config, option)
+    jax.config.update(option, ".*/")
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
 
 
 def _checked(folder: Path) -> bytes:

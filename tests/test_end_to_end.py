@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -78,6 +79,9 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
     run, canvas = exports.read_export(out)
     assert canvas == 96
+    assert config["data"]["root"] not in (out / "config.json").read_text()
+    here = str(Path(exports.__file__).parents[1]).encode()
+    assert here not in (out / "predict.stablehlo").read_bytes()
     assert export.main([str(straight[0]), str(out), "--canvas=100"]) == EXIT_USER_ERROR
     image = np.random.default_rng(0).integers(0, 255, (1, canvas, canvas, 3))
     assert inference.host(run(image.astype(np.uint8))).score.dtype == np.float32
