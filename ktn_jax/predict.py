@@ -128,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     flags = parser.parse_args(arguments)
     formats = outputs.parse(flags.format)
+    if flags.max_people is not None and flags.max_people < 1:
+        raise UserError(f"--max-people={flags.max_people} is not a number from 1 on")
     run, canvas = exports.read_export(flags.export)
     paths = find_inputs(flags.inputs)
     skipped: list[str] = []

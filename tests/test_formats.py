@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ktn_jax import predict
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation.encoded import decode_rle, read_iuv
-from ktn_jax.evaluation.evaluate import result_entry
 from ktn_jax.formats import colored, outputs, raster, texture
 from ktn_jax.formats.colormaps import PARULA, VIRIDIS
 from ktn_jax.records import Prediction
@@ -62,9 +62,12 @@ def test_inds_count_from_one():
     assert raster.inds(crowd, SIZE)[4, 5] == 300
 
 
-def test_json_entries_are_the_evaluation_s_and_the_coco_ones_a_part_of_them():
+def test_json_entries_are_the_challenge_s_and_the_coco_ones_a_part_of_them():
     entries = json.loads(made("json"))
-    assert entries == [{**result_entry(p, SIZE), "image_id": "a"} for p in PEOPLE]
+    for entry, one in zip(entries, PEOPLE, strict=True):
+        assert entry["image_id"] == "a" and entry["category_id"] == 1
+        assert entry["score"] == one.score and entry["bbox"] == one.bbox.tolist()
+        assert entry["uv_shape"] == [3, one.bbox[3], one.bbox[2]]
     np.testing.assert_array_equal(read_iuv(entries[0]), PEOPLE[0].iuv)
     assert entries[0]["keypoints"][:6] == [0, 0, 0.5, 2, 1, 0.5]
     for name, field in (("masks", "segmentation"), ("keypoints", "keypoints")):
@@ -175,3 +178,8 @@ def test_formats_are_read_from_a_list_and_unknown_ones_refused():
     assert outputs.parse("npz, iuv,npz") == ("npz", "iuv")
     with pytest.raises(UserError, match="unknown format jet; known: iuv"):
         outputs.parse("iuv,jet")
+
+
+def test_a_wrong_number_of_people_is_one_line(capsys):
+    assert predict.main(["e", "x.jpg", "--out=o", "--max-people=0"]) == 2
+    assert "--max-people=0 is not a number from 1 on" in capsys.readouterr().err

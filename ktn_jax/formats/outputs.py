@@ -1,7 +1,7 @@
 """The output formats by name: how each one's file ends, and what makes its bytes."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,13 +90,3 @@ def parse(text: str) -> tuple[str, ...]:
             f"known: {', '.join(OUTPUTS)}"
         )
     return names
-
-
-def rests(outputs: Iterable[Output] = OUTPUTS.values()) -> frozenset[str]:
-    """What may stand before one ending to make it another: "_masks" (of ".json").
-
-    Names that differ by one of these would write the same file.
-    """
-    endings = [output.ending for output in outputs]
-    pairs = ((a, b) for a in endings for b in endings if a != b and a.endswith(b))
-    return frozenset(a.removesuffix(b) for a, b in pairs)
