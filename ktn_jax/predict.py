@@ -5,12 +5,11 @@ For every image NAME it writes
                       viewer that reads RGB sees R = V, G = U, B = I)
     NAME_overlay.png  charts, boxes and skeletons over the photograph
     NAME.json         the people in DensePose's challenge form, with keypoints and masks
+or, with --format, what ktn_jax/formats/outputs.py names.
 A file that cannot be read is reported and skipped; then the exit status is 3.
 """
 
 import argparse
-import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +19,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ktn_jax import exports, files, inference, pictures
+from ktn_jax import exports, files, inference
 from ktn_jax.data.images import decode_image
 from ktn_jax.data.transforms import letterbox_example
 from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
-from ktn_jax.evaluation.evaluate import result_entry
+from ktn_jax.formats import outputs
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Example, Prediction
 
@@ -96,21 +95,14 @@ def predict_batch(
         yield item, [person for person in people if person.score >= min_score]
 
 
-def write_outputs(out: Path, item: Input, people: Sequence[Prediction]) -> None:
-    """IUV, overlay and json of one image."""
-    size = item.image.shape[:2]
-    iuv = pictures.full_iuv(people, size)
-    files.write_bytes(out / f"{item.name}_iuv.png", _png(iuv[..., ::-1]))
-    overlay = pictures.overlay(item.image, people)
-    files.write_bytes(out / f"{item.name}_overlay.png", _png(overlay))
-    entries = [{**result_entry(p, size), "image_id": item.name} for p in people]
-    files.write_bytes(out / f"{item.name}.json", json.dumps(entries).encode())
-
-
-def _png(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(stream, "PNG")
-    return stream.getvalue()
+def write_outputs(
+    out: Path, item: Input, people: Sequence[Prediction], formats: Sequence[str]
+) -> None:
+    """One image's files. formats: names of outputs.OUTPUTS."""
+    scene = outputs.Scene(item.name, item.name, item.image, people)
+    for name in formats:
+        ending, encode = outputs.OUTPUTS[name]
+        files.write_bytes(out / f"{item.name}{ending}", encode(scene))
 
 
 @one_line_errors
@@ -128,7 +120,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--min-score", type=float, default=0.2, help="people below are left out"
     )
+    parser.add_argument("--max-people", type=int, help="the best of an image; else all")
+    parser.add_argument(
+        "--format",
+        default=outputs.DEFAULT,
+        help=f"comma-separated, of {', '.join(outputs.OUTPUTS)}; default %(default)s",
+    )
     flags = parser.parse_args(arguments)
+    formats = outputs.parse(flags.format)
+    if flags.max_people is not None and flags.max_people < 1:
+        raise UserError(f"--max-people={flags.max_people} is not a number from 1 on")
     run, canvas = exports.read_export(flags.export)
     paths = find_inputs(flags.inputs)
     skipped: list[str] = []
@@ -136,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tqdm(total=len(paths), unit="image", desc="predict") as bar:
         for batch in in_batches(read_inputs(paths, canvas, skipped), flags.batch):
             for item, people in predict_batch(run, batch, flags.batch, flags.min_score):
-                write_outputs(flags.out, item, people)
+                people = people[: flags.max_people]
+                write_outputs(flags.out, item, people, formats)
                 count += len(people)
                 bar.update()
     print(f"{count} people on {len(paths) - len(skipped)} images in {flags.out}")

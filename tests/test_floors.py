@@ -30,7 +30,7 @@ FLOORS = [
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
         "pictures",
     },
-    {"data.pipeline", "inference", "graph.sightings", "initialise"},
+    {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
     {"exports", "evaluation.evaluate", "training"},
     {"export", "predict"},
     {"demo", "graph.__main__"},
@@ -43,6 +43,7 @@ NUMPY_ONLY = (
     "evaluation.standalone",
     "evaluation.surface",
     "evaluation.table",
+    "formats.outputs",
     "graph",
     "weights",
 )

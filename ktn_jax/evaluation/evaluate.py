@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ktn_jax import inference
 from ktn_jax.data import pipeline
 from ktn_jax.data.densepose_coco import Record
 from ktn_jax.evaluation import results, two_d
-from ktn_jax.evaluation.encoded import encode_iuv
 from ktn_jax.evaluation.parts import part_target
 from ktn_jax.evaluation.standalone import evaluate_results
 from ktn_jax.evaluation.surface import Surface
+from ktn_jax.formats.coco import result_entry
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Prediction
 
@@ -39,29 +38,6 @@ def detect(
                 record,
                 inference.unpack(instances, to_image, size, int(record["image_id"])),
             )
-
-
-def result_entry(person: Prediction, size: tuple[int, int]) -> dict[str, Any]:
-    """A prediction as one entry of a results file: challenge form, plus COCO's fields.
-
-    size: (height, width) of the image. Keypoints are pixel indices, as COCO's are.
-    """
-    x, y, width, height = (int(v) for v in person.bbox)
-    mask = np.zeros(size, np.uint8, order="F")
-    mask[y : y + height, x : x + width] = person.iuv[..., 0] > 0
-    rle = coco_mask.encode(mask)
-    uv_shape, uv_data = encode_iuv(person.iuv)
-    joints = np.c_[person.keypoints[:, 1::-1] - 0.5, person.keypoints[:, 2]]
-    return {
-        "image_id": person.image_id,
-        "category_id": 1,
-        "score": round(person.score, 6),
-        "bbox": [x, y, width, height],
-        "uv_shape": list(uv_shape),
-        "uv_data": uv_data,
-        "keypoints": [round(float(v), 3) for v in joints.ravel()],
-        "segmentation": {"size": list(size), "counts": rle["counts"].decode("ascii")},
-    }
 
 
 def evaluate_split(

@@ -1,0 +1,185 @@
+"""Every output format against a picture of two people whose answer is known by hand."""
+
+import io
+import json
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ktn_jax import predict
+from ktn_jax.errors import UserError
+from ktn_jax.evaluation.encoded import decode_rle, read_iuv
+from ktn_jax.formats import colored, outputs, raster, texture
+from ktn_jax.formats.colormaps import PARULA, VIRIDIS
+from ktn_jax.records import Prediction
+
+SIZE = (8, 10)
+IMAGE = np.random.default_rng(0).integers(1, 255, (*SIZE, 3)).astype(np.uint8)
+
+
+def person(bbox, score, pixels):
+    """pixels: {(row, column) in the box: (chart, 255 U, 255 V)}."""
+    iuv = np.zeros((bbox[3], bbox[2], 3), np.uint8)
+    for at, value in pixels.items():
+        iuv[at] = value
+    joints = np.c_[np.arange(17) + 0.5, np.arange(17) * 2 + 0.5, np.full(17, 0.5)]
+    return Prediction(
+        7, np.array(bbox, np.int32), score, 0.5, iuv, iuv[..., 0] // 2, joints
+    )
+
+
+# (x, y) = (2, 1): pixels (row 1, column 2) and (2, 4); (5, 4): pixel (4, 5)
+PEOPLE = [
+    person((2, 1, 3, 2), 0.9, {(0, 0): (1, 0, 255), (1, 2): (24, 255, 0)}),
+    person((5, 4, 1, 1), 0.4, {(0, 0): (8, 51, 102)}),
+]
+SCENE = outputs.Scene("a", "a.jpg", IMAGE, PEOPLE)
+
+
+def made(name, scene=SCENE):
+    return outputs.OUTPUTS[name].encode(scene)
+
+
+def pixels(name, scene=SCENE):
+    return np.asarray(Image.open(io.BytesIO(made(name, scene))))
+
+
+def test_iuv_is_in_opencv_s_order_and_iuv_rgb_in_the_file_s():
+    expected = np.zeros((*SIZE, 3), np.uint8)
+    expected[1, 2], expected[2, 4], expected[4, 5] = (1, 0, 255), (24, 255, 0), (8, 51, 102)
+    np.testing.assert_array_equal(pixels("iuv")[..., ::-1], expected)
+    np.testing.assert_array_equal(pixels("iuv-rgb"), expected)
+
+
+def test_inds_count_from_one():
+    expected = np.zeros(SIZE, np.uint8)
+    expected[1, 2] = expected[2, 4] = 1
+    expected[4, 5] = 2
+    np.testing.assert_array_equal(pixels("inds"), expected)
+    crowd = [PEOPLE[1]] * 300  # more than a byte holds
+    assert raster.inds(crowd, SIZE)[4, 5] == 300
+
+
+def test_json_entries_are_the_challenge_s_and_the_coco_ones_a_part_of_them():
+    entries = json.loads(made("json"))
+    for entry, one in zip(entries, PEOPLE, strict=True):
+        assert entry["image_id"] == "a" and entry["category_id"] == 1
+        assert entry["score"] == one.score and entry["bbox"] == one.bbox.tolist()
+        assert entry["uv_shape"] == [3, one.bbox[3], one.bbox[2]]
+    np.testing.assert_array_equal(read_iuv(entries[0]), PEOPLE[0].iuv)
+    assert entries[0]["keypoints"][:6] == [0, 0, 0.5, 2, 1, 0.5]
+    for name, field in (("masks", "segmentation"), ("keypoints", "keypoints")):
+        for whole, part in zip(entries, json.loads(made(name)), strict=True):
+            names = ("image_id", "category_id", "score", field)
+            assert part == {key: whole[key] for key in names}
+    mask = decode_rle(entries[0]["segmentation"])
+    assert np.argwhere(mask).tolist() == [[1, 2], [2, 4]]
+
+
+def test_npz_holds_everything_and_nobody_is_an_empty_one():
+    with np.load(io.BytesIO(made("npz"))) as arrays:
+        assert arrays["size"].tolist() == [8, 10]
+        assert arrays["bbox"].tolist() == [[2, 1, 3, 2], [5, 4, 1, 1]]
+        assert arrays["keypoints"][0, 1].tolist() == [2.5, 1.5, 0.5]  # x, y, score
+        np.testing.assert_array_equal(arrays["iuv_1"], PEOPLE[1].iuv)
+        np.testing.assert_array_equal(arrays["parts_0"], PEOPLE[0].parts)
+    with np.load(io.BytesIO(made("npz", SCENE._replace(people=[])))) as arrays:
+        assert arrays["bbox"].shape == (0, 4) and arrays["keypoints"].shape == (0, 17, 3)
+
+
+def test_detectron2_s_dump_has_its_names_and_no_foreign_class():
+    blob = made("detectron2-pkl")
+    [content] = pickle.loads(blob)
+    assert b"numpy._core" not in blob and b"ktn_jax" not in blob
+    assert content["file_name"] == "a.jpg"
+    assert content["pred_boxes_XYXY"].tolist() == [[2, 1, 5, 3], [5, 4, 6, 5]]
+    first = content["pred_densepose"][0]
+    assert first.labels.tolist() == [[1, 0, 0], [0, 0, 24]]
+    assert first.uv.shape == (2, 2, 3) and first.uv[:, 1, 2].tolist() == [1, 0]
+    with np.load(io.BytesIO(made("detectron2"))) as arrays:
+        np.testing.assert_array_equal(arrays["labels_0"], first.labels)
+        np.testing.assert_array_equal(arrays["uv_0"], first.uv)
+        assert arrays["scores"].tolist() == content["scores"].tolist()
+
+
+def test_colour_maps_are_opencv_s():
+    assert PARULA[[0, 255]].tolist() == [[53, 42, 135], [249, 251, 14]]
+    assert VIRIDIS[[0, 255]].tolist() == [[68, 1, 84], [253, 231, 37]]
+
+
+def test_presets_have_their_background_and_colours():
+    # chart 8 at 255 / 24: 85
+    for name, table, back in (
+        ("viton", PARULA, [0, 0, 0]),
+        ("controlnet", VIRIDIS, [68, 1, 84]),
+    ):
+        drawn = pixels(name)
+        assert drawn[0, 0].tolist() == back and drawn[4, 5].tolist() == table[85].tolist()
+    drawn = pixels("magic-animate")
+    assert drawn[0, 0].tolist() == [68, 1, 84]
+    blend = np.array([68, 1, 84]) * 0.3 + VIRIDIS[85] * 0.7
+    np.testing.assert_allclose(drawn[4, 5], blend, atol=1)
+
+
+def test_overlays_keep_the_grey_photograph_where_nobody_is():
+    luma = IMAGE @ [0.299, 0.587, 0.114]
+    for name, value in (("segm", 85), ("u", 51), ("v", 102)):
+        drawn = pixels(name)
+        np.testing.assert_allclose(drawn[0, 0], [luma[0, 0]] * 3, atol=1)
+        np.testing.assert_allclose(
+            drawn[4, 5], luma[4, 5] * 0.3 + PARULA[value] * 0.7, atol=2
+        )
+        viridis = pixels(f"{name}-viridis")[4, 5]
+        np.testing.assert_allclose(viridis, luma[4, 5] * 0.3 + VIRIDIS[value] * 0.7, atol=2)
+
+
+def test_contours_lie_where_a_tenth_is_passed_within_a_chart():
+    row = {(0, i): (2, u, 128) for i, u in enumerate((0, 20, 30, 40))}
+    row[0, 4] = (3, 200, 128)  # another chart: no line before it
+    drawn = colored.contour(IMAGE, [person((1, 3, 5, 1), 1.0, row)])
+    changed = np.argwhere((drawn != IMAGE).any(-1)).tolist()
+    assert changed == [[3, 2]]  # between 20 and 30 lies 25.6
+
+
+def test_the_cut_out_is_the_photograph_where_somebody_is():
+    drawn = pixels("cutout")
+    assert np.argwhere(drawn[..., 3]).tolist() == [[1, 2], [2, 4], [4, 5]]
+    assert drawn[4, 5].tolist() == [*IMAGE[4, 5], 255] and not drawn[0, 0].any()
+
+
+def test_the_atlas_has_detectron2_s_layout_and_averages_over_frames():
+    seen = texture.unwrap(IMAGE, PEOPLE[0], 10)
+    drawn = texture.atlas(seen)
+    assert drawn.shape == (60, 40, 4)
+    # chart 1, U 0, V 1: top left; chart 24, U 1, V 0: bottom right of the last tile
+    assert np.argwhere(drawn[..., 3]).tolist() == [[0, 0], [59, 39]]
+    assert drawn[0, 0, :3].tolist() == IMAGE[1, 2].tolist()
+    two = texture.average([seen, texture.unwrap(IMAGE // 2, PEOPLE[0], 10)])
+    mean = (IMAGE[1, 2] / 2 + (IMAGE // 2)[1, 2] / 2).round()
+    assert texture.atlas(two)[0, 0, :3].tolist() == mean.tolist()
+    assert pixels("texture").shape == (1200, 1600, 4)
+
+
+def test_points_say_where_a_surface_cell_is_seen():
+    lines = made("points").decode().splitlines()
+    assert lines[0] == "person,chart,u,v,x,y,pixels" and len(lines) == 4
+    # 51 * 32 // 256 = 6, 102 * 32 // 256 = 12: centres 6.5 / 32 and 12.5 / 32
+    assert lines[3] == "2,8,0.203125,0.390625,5.50,4.50,1"
+
+
+@pytest.mark.parametrize("name", outputs.OUTPUTS)
+def test_every_format_can_be_made_of_nobody(name):
+    assert made(name, SCENE._replace(people=[]))
+
+
+def test_formats_are_read_from_a_list_and_unknown_ones_refused():
+    assert outputs.parse("npz, iuv,npz") == ("npz", "iuv")
+    with pytest.raises(UserError, match="unknown format jet; known: iuv"):
+        outputs.parse("iuv,jet")
+
+
+def test_a_wrong_number_of_people_is_one_line(capsys):
+    assert predict.main(["e", "x.jpg", "--out=o", "--max-people=0"]) == 2
+    assert "--max-people=0 is not a number from 1 on" in capsys.readouterr().err
