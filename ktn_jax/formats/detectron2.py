@@ -46,7 +46,7 @@ def dump_npz(people: Sequence[Prediction], file_name: str) -> bytes:
     arrays = {"file_name": np.array(file_name)}
     arrays |= {name: content[name] for name in ("scores", "pred_boxes_XYXY")}
     for number, one in enumerate(content["pred_densepose"]):
-        # u8, half of what is there is zero: i64 would be unpacked to eight times the size
+        # charts fit u8; as i64 the file would unpack to eight times the size
         arrays[f"labels_{number}"] = one.labels.astype(np.uint8)
         arrays[f"uv_{number}"] = one.uv
     return packed(arrays)
