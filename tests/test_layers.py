@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from ktn_jax.models import layers
+from ktn_jax.models import layers, products
 
 SIZE = (8, 7)  # even and odd: "SAME" pads them differently
 
@@ -45,7 +45,7 @@ def pads(padding):
 @pytest.mark.parametrize(("width", "padding"), [(3, 1), (5, 2), (3, "SAME"), (5, "SAME")])
 def test_depthwise_equals_a_grouped_convolution(strides, width, padding):
     def ours(x, kernel):
-        return layers.depthwise(x, kernel, strides=strides, padding=padding)
+        return products.depthwise(x, kernel, strides=strides, padding=padding)
 
     def plain(x, kernel):
         return jax.lax.conv_general_dilated(
@@ -148,7 +148,7 @@ def test_a_3x3_convolution_has_the_gradients_of_xla_s(dilation):
         )  # fmt: skip
 
     def ours(x, kernel):
-        return layers.convolve3x3(x, kernel, dilation)
+        return products.convolve3x3(x, kernel, dilation)
 
     expected, pull = jax.vjp(plain, x, kernel)
     found, ours_pull = jax.vjp(ours, x, kernel)
@@ -161,7 +161,7 @@ def test_a_matrix_product_has_its_derived_gradients():
     x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
     kernel = jax.random.normal(jax.random.key(1), (5, 6))
     towards = jax.random.normal(jax.random.key(2), (2, 3, 4, 6))
-    _, pull = jax.vjp(layers.matrix_product, x, kernel)
+    _, pull = jax.vjp(products.matrix_product, x, kernel)
     of_x, of_kernel = pull(towards)
     np.testing.assert_allclose(of_x, np.einsum("bhwo,io->bhwi", towards, kernel), atol=1e-5)
     np.testing.assert_allclose(of_kernel, np.einsum("bhwi,bhwo->io", x, towards), atol=1e-5)

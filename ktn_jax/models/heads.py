@@ -17,12 +17,11 @@ from ktn_jax.graph import Graph
 from ktn_jax.models.layers import (
     ConvNormRelu,
     conv1x1,
-    convolve3x3,
     group_norm,
     he_fan_out,
-    matrix_product,
     recomputed,
 )
+from ktn_jax.models.products import convolve3x3, matrix_product
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.structs import Fields
 
