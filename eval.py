@@ -78,7 +78,8 @@ def evaluate_network(flags: argparse.Namespace) -> dict[str, Any]:
 
     root = flags.root
     if flags.export:
-        run, canvas = exports.read_export(flags.export)
+        export = exports.read_export(flags.export)
+        run, canvas = export.run, export.canvas
     else:
         config, network, _, variables = load_run(flags.workdir)
         root = root or config["data"]["root"]

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ktn_jax import exports, predict
+from ktn_jax import predictor
 from ktn_jax.anatomy import KEYPOINTS
 from ktn_jax.data.annotations import read_people
-from ktn_jax.errors import UserError, one_line_errors
+from ktn_jax.errors import one_line_errors
 from ktn_jax.graph.matrices import CHARTS_OF_KEYPOINT
 from ktn_jax.records import Person, Prediction
 
@@ -65,17 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, default=EXAMPLES, help="their folder")
     parser.add_argument("--min-score", type=float, default=0.2)
     flags = parser.parse_args(arguments)
-    run, canvas = exports.read_export(flags.export)
+    model = predictor.load(flags.export, min_score=flags.min_score)
     coco = json.loads(flags.gt.read_text())
     for entry in coco["images"]:
-        skipped: list[str] = []
-        path = flags.images / entry["file_name"]
-        inputs = list(predict.read_inputs([path], canvas, skipped))
-        if skipped:
-            raise UserError(f"cannot read {skipped[0]}; --images names their folder")
-        [(item, found)] = predict.predict_batch(run, inputs, 1, flags.min_score)
+        image = predictor.pixels(flags.images / entry["file_name"])
+        found = model(image)
         own = [a for a in coco["annotations"] if a["image_id"] == entry["id"]]
-        people = read_people(own, *item.image.shape[:2])
+        people = read_people(own, *image.shape[:2])
         for person in people:
             if not person.crowd:
                 line = {"image": entry["file_name"], "person": person.id}

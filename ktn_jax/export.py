@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,15 +10,11 @@ from typing import Any
 
 import jax
 
+import ktn_jax
 from ktn_jax import checkpoint, exports
 from ktn_jax.codec import Codec
-from ktn_jax.errors import UserError, one_line_errors
-from ktn_jax.models.network import (
-    CANVAS_MULTIPLE,
-    KTN,
-    build_network,
-    init_variables,
-)
+from ktn_jax.errors import one_line_errors
+from ktn_jax.models.network import KTN, build_network, init_variables
 
 
 def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
@@ -77,16 +74,23 @@ Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every p
 {measures}
 - Licence of the code: Apache-2.0. The weights follow their training data's: a model of
   the rendered CC0 people is free to use; DensePose-COCO is CC BY-NC.
-- Pixels: RGB, 0..255; the function normalises. weights.safetensors is {weight_type}; its
-  SHA-256 stands in config.json.
+- Made by ktn_jax {ktn_jax.__version__}{_commit()}.
+- Pixels: RGB, 0..255; the function normalises. weights.safetensors is {weight_type}, its
+  SHA-256 {{checksum}}.
 {about}"""
 
 
-def _checked(canvas: int) -> int:
-    """The canvas, if the network's strides divide it."""
-    if canvas < CANVAS_MULTIPLE or canvas % CANVAS_MULTIPLE:
-        raise UserError(f"--canvas={canvas} must be a multiple of {CANVAS_MULTIPLE}")
-    return canvas
+def _commit() -> str:
+    """ ", commit ..." where the code lies in a git checkout, else nothing."""
+    here = Path(__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return f", commit `{told.stdout.strip()}`" if told.returncode == 0 else ""
 
 
 @one_line_errors
@@ -104,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     config, network, step, variables = load_run(flags.workdir)
     if flags.canvas is not None:
-        config["data"]["eval_canvas"] = _checked(flags.canvas)
+        config["data"]["eval_canvas"] = exports.check_canvas(flags.canvas)
     codec = Codec(**config["codec"])
     measured = json.loads(flags.measured.read_text()) if flags.measured else None
     parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))

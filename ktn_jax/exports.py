@@ -1,11 +1,14 @@
-"""The export on disk: one compiled function for any batch, its weights, config, card.
+"""The export on disk: compiled functions for any batch and canvas, weights, config, card.
 
     OUT/weights.safetensors   the network's weights, knowledge transfer folded
-    OUT/predict.stablehlo     normalisation, network, grouping and maps (jax.export)
+    OUT/plain.stablehlo       normalisation, network, grouping and maps (jax.export)
+    OUT/flip.stablehlo        the same, averaged with the mirror image
+    OUT/scales.stablehlo      the same as flip, averaged with the canvas at half its size
     OUT/config.json           canvas size, architecture, thresholds, checksum
     OUT/MODEL_CARD.md         what it is, what it was trained on, what it reached
 
-Reading one runs no pickle and builds no network.
+One function serves every batch size and every canvas whose sides are multiples of 32.
+Reading an export runs no pickle and builds no network.
 """
 
 import contextlib
@@ -14,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,17 +29,26 @@ from safetensors import numpy as safetensors
 from ktn_jax import files, inference
 from ktn_jax.codec import Codec
 from ktn_jax.errors import UserError
-from ktn_jax.models.network import KTN, fold
+from ktn_jax.models.network import CANVAS_MULTIPLE, KTN, fold
 from ktn_jax.structs import Instances
 
-WEIGHTS, FUNCTION, CONFIG, CARD = (
-    "weights.safetensors",
-    "predict.stablehlo",
-    "config.json",
-    "MODEL_CARD.md",
-)
+WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "MODEL_CARD.md"
+TEST_TIMES = {  # name -> of inference.predict
+    "plain": {"flip_test": False},
+    "flip": {"flip_test": True},
+    "scales": {"flip_test": True, "half_size": True},
+}
 PLATFORMS = ("cpu", "cuda", "tpu")
-WEIGHT_TYPES = ("float32", "float16")  # as stored; the function computes in float32
+WEIGHT_TYPES = ("float32", "float16", "bfloat16")  # as stored; computed in float32
+
+
+class Export(NamedTuple):
+    """An export in use."""
+
+    run: inference.Predict
+    canvas: int  # the longer side of canvases in pixels, a multiple of 32
+    checksum: str  # SHA-256 of the weights
+    test_time: str  # one of TEST_TIMES
 
 
 def write_export(
@@ -51,50 +63,89 @@ def write_export(
 ) -> None:
     """Write an export.
 
-    config: the run's; of it, data.eval_canvas is the canvas's side.   weight_type: one
-    of WEIGHT_TYPES; float16 halves the file.
+    config: the run's; of it, data.eval_canvas is the canvas's side unless a reader asks
+    for another, and data.flip_test what is run.   card: may name {checksum}.
+    weight_type: one of WEIGHT_TYPES; 16 bits halve the file.
     """
     network, variables = fold(network, variables)
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
-    weights = {name: np.asarray(value, weight_type) for name, value in flat.items()}
-    canvas, flip_test = config["data"]["eval_canvas"], config["data"]["flip_test"]
-    (batch,) = jax_export.symbolic_shape("b")
-    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
-    image = jax.ShapeDtypeStruct((batch, canvas, canvas, 3), jnp.uint8)
-    whole = functools.partial(_predict, network=network, codec=codec, flip_test=flip_test)
-    with _bare_file_names():
-        exported = jax_export.export(jax.jit(whole), platforms=PLATFORMS)(shapes, image)
+    kind = jnp.dtype(weight_type)
+    weights = {name: np.asarray(value).astype(kind) for name, value in flat.items()}
     blob = safetensors.save(weights)
     about = {
-        "canvas": canvas,
+        "canvas": config["data"]["eval_canvas"],
+        "test_time": "flip" if config["data"]["flip_test"] else "plain",
         "sha256": hashlib.sha256(blob).hexdigest(),
         "run": dict(config),
     }
     out.mkdir(parents=True, exist_ok=True)
+    for name, settings in TEST_TIMES.items():
+        function = functools.partial(_predict, network=network, codec=codec, **settings)
+        files.write_bytes(out / _file_of(name), _lowered(function, weights))
     files.write_bytes(out / WEIGHTS, blob)
-    files.write_bytes(out / FUNCTION, bytes(exported.serialize()))
     files.write_bytes(out / CONFIG, json.dumps(about, indent=2).encode())
-    files.write_bytes(out / CARD, card.encode())
+    files.write_bytes(out / CARD, card.replace("{checksum}", about["sha256"]).encode())
 
 
-def read_export(folder: str | Path) -> tuple[inference.Predict, int]:
-    """The prediction of an export, and the side of its square canvas in pixels."""
+def _lowered(function: Any, weights: Mapping[str, np.ndarray]) -> bytes:
+    """A function of (weights, image) as StableHLO for all platforms, batches, canvases."""
+    batch, rows, columns = jax_export.symbolic_shape(
+        "b, h, w", constraints=["b >= 1", "h >= 2", "w >= 2"]
+    )
+    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
+    size = (batch, CANVAS_MULTIPLE * rows, CANVAS_MULTIPLE * columns, 3)
+    image = jax.ShapeDtypeStruct(size, jnp.uint8)
+    with _bare_file_names():
+        exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)(shapes, image)
+    return bytes(exported.serialize())
+
+
+def read_export(
+    folder: str | Path, *, canvas: int | None = None, test_time: str | None = None
+) -> Export:
+    """An export, its weights on the device.
+
+    canvas: longer side in pixels, a multiple of 32 and at least 64; None: the export's.
+    test_time: one of TEST_TIMES; None: the export's.
+    UserError where the folder is no export, is damaged or is of another version.
+    """
     folder = Path(folder)
-    missing = [n for n in (WEIGHTS, FUNCTION, CONFIG) if not (folder / n).is_file()]
+    missing = [n for n in (WEIGHTS, CONFIG) if not (folder / n).is_file()]
     if missing:
         raise UserError(
             f"{folder} is not an export: {', '.join(missing)} not found; make one with "
             "python -m ktn_jax.export WORKDIR OUT"
         )
     about = json.loads((folder / CONFIG).read_text())
+    canvas = check_canvas(about["canvas"] if canvas is None else canvas)
+    test_time = test_time or about.get("test_time", "plain")
+    if test_time not in TEST_TIMES:
+        raise UserError(f"test time {test_time} is not one of {', '.join(TEST_TIMES)}")
+    function = folder / _file_of(test_time)
+    if not function.is_file():
+        raise UserError(f"{function} not found: made by an older version; export again")
     weights = jax.device_put(safetensors.load(_checked(folder)))
-    exported = jax_export.deserialize(bytearray((folder / FUNCTION).read_bytes()))
+    exported = jax_export.deserialize(bytearray(function.read_bytes()))
     call = jax.jit(exported.call)
 
     def run(image: np.ndarray) -> Instances:
         return Instances(**call(weights, image))
 
-    return run, about["canvas"]
+    return Export(run, canvas, about["sha256"], test_time)
+
+
+def check_canvas(canvas: int) -> int:
+    """The canvas, if the network's strides divide it and half of it."""
+    if canvas < 2 * CANVAS_MULTIPLE or canvas % CANVAS_MULTIPLE:
+        raise UserError(
+            f"--canvas={canvas} must be a multiple of {CANVAS_MULTIPLE}, at least "
+            f"{2 * CANVAS_MULTIPLE}"
+        )
+    return canvas
+
+
+def _file_of(test_time: str) -> str:
+    return f"{test_time}.stablehlo"
 
 
 @contextlib.contextmanager

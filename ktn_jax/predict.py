@@ -1,152 +1,249 @@
 """Batch prediction from an export: python -m ktn_jax.predict EXPORT INPUTS... --out DIR.
 
-For every image NAME it writes
+INPUTS are files, folders (with all below), quoted globs, or @LIST. For every photograph
+NAME (its path within the folder, without suffix) it writes
     NAME_iuv.png      full size; read by OpenCV its channels are I, 255 U, 255 V (so a
                       viewer that reads RGB sees R = V, G = U, B = I)
     NAME_overlay.png  charts, boxes and skeletons over the photograph
     NAME.json         the people in DensePose's challenge form, with keypoints and masks
-or, with --format, what ktn_jax/formats/outputs.py names.
-A file that cannot be read is reported and skipped; then the exit status is 3.
+or, with --format, what docs/formats.md describes. A file that cannot be read is reported
+and skipped; then the exit status is 3. The same command again goes on where it stopped.
 """
 
 import argparse
+import errno
+import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from ktn_jax import exports, files, inference
-from ktn_jax.data.images import decode_image
-from ktn_jax.data.transforms import letterbox_example
+from ktn_jax import exports, files, inputs, streams
+from ktn_jax.data.images import read_photograph
 from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
 from ktn_jax.formats import outputs
-from ktn_jax.geometry import Affine
-from ktn_jax.records import Example, Prediction
+from ktn_jax.predictor import Item, Predictor
+from ktn_jax.records import Prediction
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
-
-class Input(NamedTuple):
-    """One image on its canvas."""
-
-    name: str  # of the outputs
-    image: np.ndarray  # [H, W, 3] u8, as in the file
-    canvas: np.ndarray  # [S, S, 3] u8
-    to_image: Affine
+SETTINGS = "ktn_jax.json"  # in DIR: what its results were made with
+ACCELERATED_BATCH = 8  # images a call, where there is a GPU or TPU; else 1
+_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def find_inputs(inputs: Sequence[Path]) -> list[Path]:
-    """Files as given, folders as their image files, sorted."""
-    found: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UserError(f"input {path} does not exist; give image files or folders")
-    if not found:
-        raise UserError(f"no image among {', '.join(map(str, inputs))}; known: {SUFFIXES}")
-    return found
+class Photo(NamedTuple):
+    """One photograph under way: the key of its Item."""
+
+    input: inputs.Input
+    image: np.ndarray  # [H, W, 3] u8
 
 
-def read_inputs(paths: Sequence[Path], canvas: int, skipped: list[str]) -> Iterator[Input]:
-    """Readable images one by one; names and faults of the others go to `skipped`."""
-    taken: set[str] = set()
-    for number, path in enumerate(paths):
+class Summary:
+    """What became of the inputs."""
+
+    def __init__(self) -> None:
+        self.images = self.people = self.done_before = 0
+        self.skipped: list[str] = []
+
+    def skip(self, path: Path, fault: object) -> None:
+        """Note a file that gave nothing. Names are escaped: they may be no text."""
+        self.skipped.append(f"{ascii(str(path))[1:-1]}: {fault}")
+
+
+def read_photos(
+    found: Sequence[inputs.Input], model: Predictor, summary: Summary, threads: int
+) -> Iterator[Item]:
+    """Readable photographs on their canvases, in order, read ahead by threads."""
+
+    def read(one: inputs.Input) -> Item | tuple[inputs.Input, str]:
         try:
-            image = decode_image(path.read_bytes())
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            skipped.append(f"{path}: {error}")
-            continue
-        # two inputs of one name in different folders must not overwrite each other
-        name = path.stem if path.stem not in taken else f"{path.stem}_{number}"
-        taken.add(name)
-        boxed = letterbox_example(Example(number, image, (), Affine()), (canvas, canvas))
-        yield Input(name, image, boxed.image, boxed.to_image)
+            if not one.path.is_file():
+                raise ValueError("is not a file")  # a pipe or device would never end
+            image = read_photograph(one.path.read_bytes())
+        except (OSError, ValueError) as error:
+            return one, getattr(error, "strerror", None) or str(error)
+        return model.prepare(Photo(one, image), image)
 
-
-def in_batches(inputs: Iterator[Input], size: int) -> Iterator[list[Input]]:
-    """Lists of `size` inputs; the last may be shorter."""
-    batch: list[Input] = []
-    for item in inputs:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def predict_batch(
-    run: inference.Predict, batch: Sequence[Input], size: int, min_score: float
-) -> Iterator[tuple[Input, list[Prediction]]]:
-    """Each input with its people. size: the compiled batch; a short one is padded."""
-    canvases = np.stack([item.canvas for item in batch])
-    padding = [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)]
-    found = inference.host(run(np.pad(canvases, padding)))
-    for row, item in enumerate(batch):
-        instances = inference.one_image(found, row)
-        people = inference.unpack(instances, item.to_image, item.image.shape[:2], row)
-        yield item, [person for person in people if person.score >= min_score]
+    with ThreadPoolExecutor(threads) as pool:
+        for item in streams.ordered(pool, read, found, ahead=2 * threads):
+            if isinstance(item, Item):
+                yield item
+            else:
+                summary.skip(item[0].path, item[1])
 
 
 def write_outputs(
-    out: Path, item: Input, people: Sequence[Prediction], formats: Sequence[str]
+    out: Path, photo: Photo, people: Sequence[Prediction], formats: Sequence[str]
 ) -> None:
-    """One image's files. formats: names of outputs.OUTPUTS."""
-    scene = outputs.Scene(item.name, item.name, item.image, people)
-    for name in formats:
-        ending, encode = outputs.OUTPUTS[name]
-        files.write_bytes(out / f"{item.name}{ending}", encode(scene))
+    """One photograph's files. formats: names of outputs.OUTPUTS."""
+    name = photo.input.name
+    scene = outputs.Scene(name, str(photo.input.path), photo.image, people)
+    for kind in formats:
+        ending, encode = outputs.OUTPUTS[kind]
+        files.write_bytes(out / f"{name}{ending}", encode(scene))
 
 
-@one_line_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+def predict_all(
+    model: Predictor,
+    found: Sequence[inputs.Input],
+    out: Path,
+    formats: Sequence[str],
+    *,
+    threads: int,
+) -> Summary:
+    """Find people on all inputs and write their files, a bounded number at a time."""
+    summary = Summary()
+    left = [one for one in found if not is_done(one, out, formats)]
+    summary.done_before = len(found) - len(left)
+    photos = read_photos(left, model, summary, threads)
+
+    def write(one: tuple[Photo, list[Prediction]]) -> tuple[Photo, int, OSError | None]:
+        photo, people = one
+        try:
+            write_outputs(out, photo, people, formats)
+        except OSError as error:
+            return photo, 0, error
+        return photo, len(people), None
+
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=len(left), unit="image", desc="predict") as bar,
+    ):
+        written = streams.ordered(pool, write, model.stream(photos), ahead=2 * threads)
+        for photo, people, fault in written:
+            if fault is None:
+                summary.images += 1
+                summary.people += people
+            elif fault.errno in _FATAL:
+                raise UserError(f"cannot write to {out}: {fault.strerror}; make room there")
+            else:
+                summary.skip(photo.input.path, fault.strerror)
+            bar.update(summary.images + len(summary.skipped) - bar.n)
+    return summary
+
+
+def is_done(one: inputs.Input, out: Path, formats: Iterable[str]) -> bool:
+    """Whether all files of an input are there and none is older than the input."""
+    try:
+        since = one.path.stat().st_mtime
+        paths = (out / f"{one.name}{outputs.OUTPUTS[kind].ending}" for kind in formats)
+        return all(path.stat().st_mtime >= since for path in paths)
+    except OSError:
+        return False
+
+
+def check_settings(out: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
+    """Refuse to mix results of different settings in one folder; note these settings."""
+    path = out / SETTINGS
+    try:
+        before = json.loads(path.read_text()) if path.is_file() else settings
+    except ValueError:
+        before = {}
+    differing = [name for name in settings if before.get(name) != settings[name]]
+    if differing and not overwrite:
+        raise UserError(
+            f"{out} holds results made with another {', '.join(differing)}; give another "
+            "--out, or --overwrite to make all anew"
+        )
+    try:
+        files.write_bytes(path, json.dumps(settings, indent=2).encode())
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}") from None
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The command's flags."""
     parser = argparse.ArgumentParser(
         prog="python -m ktn_jax.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("export", help="folder of an export")
-    parser.add_argument("inputs", nargs="+", type=Path, help="image files or folders")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write")
-    parser.add_argument("--batch", type=int, default=4, help="images a call")
-    parser.add_argument(
-        "--min-score", type=float, default=0.2, help="people below are left out"
+    add = parser.add_argument
+    add("export", help="folder of an export")
+    add("inputs", nargs="+", help="files, folders, quoted globs, @LIST")
+    add("--out", required=True, type=Path, help="folder to write")
+    add("--batch", type=int, help="images a call; default 1 on CPUs, else 8")
+    add("--canvas", type=int, help="longer side in pixels; default the export's")
+    average = "what predictions are the mean of; default the export's"
+    add("--test-time", choices=exports.TEST_TIMES, help=average)
+    add("--min-score", type=float, default=0.2, help="people below are left out")
+    add("--max-people", type=int, help="the best of an image; else all")
+    add(
+        "--shard", default="0/1", help="i/n: only the i-th of n parts of the inputs, from 0"
     )
-    parser.add_argument("--max-people", type=int, help="the best of an image; else all")
-    parser.add_argument(
-        "--format",
-        default=outputs.DEFAULT,
-        help=f"comma-separated, of {', '.join(outputs.OUTPUTS)}; default %(default)s",
-    )
-    flags = parser.parse_args(arguments)
+    add("--threads", type=int, default=2, help="that read, and that write")
+    add("--overwrite", action="store_true", help="make anew what is there already")
+    known = f"comma-separated, of {', '.join(outputs.OUTPUTS)}; default %(default)s"
+    add("--format", default=outputs.DEFAULT, help=known)
+    return parser
+
+
+@one_line_errors
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    flags = command_line().parse_args(arguments)
     formats = outputs.parse(flags.format)
-    if flags.max_people is not None and flags.max_people < 1:
-        raise UserError(f"--max-people={flags.max_people} is not a number from 1 on")
-    run, canvas = exports.read_export(flags.export)
-    paths = find_inputs(flags.inputs)
-    skipped: list[str] = []
-    count = 0
-    with tqdm(total=len(paths), unit="image", desc="predict") as bar:
-        for batch in in_batches(read_inputs(paths, canvas, skipped), flags.batch):
-            for item, people in predict_batch(run, batch, flags.batch, flags.min_score):
-                people = people[: flags.max_people]
-                write_outputs(flags.out, item, people, formats)
-                count += len(people)
-                bar.update()
-    print(f"{count} people on {len(paths) - len(skipped)} images in {flags.out}")
-    for fault in skipped:
+    if flags.threads < 1:
+        raise UserError(f"--threads={flags.threads} is not a number from 1 on")
+    shard = inputs.parse_shard(flags.shard)
+    batch = flags.batch
+    if batch is None:
+        batch = 1 if jax.default_backend() == "cpu" else ACCELERATED_BATCH
+    export = exports.read_export(
+        flags.export, canvas=flags.canvas, test_time=flags.test_time
+    )
+    model = Predictor(
+        export, min_score=flags.min_score, max_people=flags.max_people, batch=batch
+    )
+    endings = [outputs.OUTPUTS[name].ending for name in formats]
+    found = inputs.find_inputs(flags.inputs, endings, out=flags.out)
+    found = found[shard.index :: shard.count]
+    settings = {
+        "weights": export.checksum,
+        "canvas": export.canvas,
+        "test_time": export.test_time,
+        "min_score": flags.min_score,
+        "max_people": flags.max_people,
+    }
+    check_settings(flags.out, settings, overwrite=flags.overwrite)
+    if flags.overwrite:
+        clear(found, flags.out, endings)
+    start = time.monotonic()
+    summary = predict_all(model, found, flags.out, formats, threads=flags.threads)
+    return report(summary, flags.out, len(found), time.monotonic() - start)
+
+
+def clear(found: Iterable[inputs.Input], out: Path, endings: Sequence[str]) -> None:
+    """Remove the outputs that these inputs have already."""
+    for one in found:
+        for ending in endings:
+            try:
+                os.unlink(out / f"{one.name}{ending}")
+            except OSError:
+                continue  # mostly: not there
+
+
+def report(summary: Summary, out: Path, count: int, seconds: float) -> int:
+    """Say what was done; the exit status."""
+    rate = summary.images / max(seconds, 1e-9)
+    print(
+        f"{summary.people} people on {summary.images} images in {out} "
+        f"({seconds:.1f} s, {rate:.2f} images/s)"
+    )
+    if summary.done_before:
+        print(f"{summary.done_before} were done before; --overwrite makes them anew")
+    for fault in summary.skipped:
         print(f"skipped {fault}", file=sys.stderr)
-    if skipped:
-        print(f"{len(skipped)} of {len(paths)} files could not be read", file=sys.stderr)
-    return EXIT_SKIPPED if skipped else 0
+    if not summary.skipped:
+        return 0
+    print(f"{len(summary.skipped)} of {count} files could not be read", file=sys.stderr)
+    return EXIT_SKIPPED
 
 
 if __name__ == "__main__":

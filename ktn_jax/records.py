@@ -52,3 +52,18 @@ class Prediction(NamedTuple):
     iuv: np.ndarray  # [height, width, 3] u8: chart (0 not this person), 255 U, 255 V
     parts: np.ndarray  # [height, width] u8 0..14
     keypoints: np.ndarray  # [17, 3] f32 (y, x, score in [0, 1])
+
+    @property
+    def chart(self) -> np.ndarray:
+        """[height, width] u8 chart of each pixel of the box, 0 not this person."""
+        return self.iuv[..., 0]
+
+    @property
+    def uv(self) -> np.ndarray:
+        """[height, width, 2] f32 U, V in [0, 1]."""
+        return self.iuv[..., 1:].astype(np.float32) / 255
+
+    @property
+    def mask(self) -> np.ndarray:
+        """[height, width] bool whether a pixel of the box is this person's."""
+        return self.iuv[..., 0] > 0

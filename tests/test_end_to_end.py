@@ -1,6 +1,7 @@
 """A run's folder -> eval.py -> export -> predict, and that all of them agree."""
 
 import functools
+import hashlib
 import json
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_the_export_gives_what_the_network_gives(straight, exported):
     native = inference.build_predict(
         network, Codec(**config["codec"]), variables, flip_test=flip_test
     )
-    run, canvas = exports.read_export(exported)
+    run, canvas, *_ = exports.read_export(exported)
     rng = np.random.default_rng(0)
     for batch in (1, 3):
         image = rng.integers(0, 255, (batch, canvas, canvas, 3)).astype(np.uint8)
@@ -53,10 +54,29 @@ def test_the_export_gives_what_the_network_gives(straight, exported):
     names = {path.name for path in exported.iterdir()}
     assert names == {
         "weights.safetensors",
-        "predict.stablehlo",
+        *(f"{name}.stablehlo" for name in exports.TEST_TIMES),
         "config.json",
         "MODEL_CARD.md",
     }
+    checksum = hashlib.sha256((exported / "weights.safetensors").read_bytes()).hexdigest()
+    assert checksum in (exported / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("test_time", ["flip", "scales"])
+def test_exported_averages_are_the_network_s_on_any_canvas(straight, exported, test_time):
+    config, network, _, variables = export.load_run(str(straight[0]))
+    whole = functools.partial(
+        inference.predict, network=network, codec=Codec(**config["codec"])
+    )
+    native = jax.jit(functools.partial(whole, **exports.TEST_TIMES[test_time]))
+    run = exports.read_export(exported, test_time=test_time).run
+    image = np.random.default_rng(1).integers(0, 255, (1, 96, 128, 3)).astype(np.uint8)
+    ours, theirs = inference.host(run(image)), inference.host(native(variables, image))
+    np.testing.assert_allclose(ours.score, theirs.score, atol=1e-5)
+    np.testing.assert_array_equal(ours.valid, theirs.valid)
+    assert (ours.chart == theirs.chart).mean() > 0.9999
+    plain = inference.host(exports.read_export(exported, test_time="plain").run(image))
+    assert np.abs(plain.score - ours.score).max() > 1e-4  # it is another function
 
 
 def test_an_export_is_where_another_run_can_start(straight, tmp_path):
@@ -67,8 +87,8 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     options = ["--weight-type=float16", f"--about={about}", "--canvas=96"]
     out = tmp_path / "half"
     assert export.main([str(straight[0]), str(out), *options]) == 0
-    assert (out / "MODEL_CARD.md").read_text().endswith("float16; its\n"
-        "  SHA-256 stands in config.json.\n\nMade by a test.")  # fmt: skip
+    assert (out / "MODEL_CARD.md").read_text().endswith(".\n\nMade by a test.")
+    assert "is float16, its" in (out / "MODEL_CARD.md").read_text()
     init = {"checkpoint": str(out), "backbone": "", "skip": FOLDED}
     fresh = init_variables(network, 5, config["data"]["canvas"])
     filled = initialise.fill(fresh, init, config["model"])
@@ -77,11 +97,11 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
         source = fresh if names[:2] == ["head", "transfer"] else variables
         expected = functools.reduce(lambda tree, name: tree[name], names, source["params"])
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
-    run, canvas = exports.read_export(out)
+    run, canvas, *_ = exports.read_export(out)
     assert canvas == 96
     assert config["data"]["root"] not in (out / "config.json").read_text()
     here = str(Path(exports.__file__).parents[1]).encode()
-    assert here not in (out / "predict.stablehlo").read_bytes()
+    assert here not in (out / "flip.stablehlo").read_bytes()
     assert export.main([str(straight[0]), str(out), "--canvas=100"]) == EXIT_USER_ERROR
     image = np.random.default_rng(0).integers(0, 255, (1, canvas, canvas, 3))
     assert inference.host(run(image.astype(np.uint8))).score.dtype == np.float32
@@ -100,7 +120,7 @@ def test_predict_writes_every_format_and_survives_a_broken_file(
     said = capsys.readouterr()
     assert status == EXIT_SKIPPED and "broken.jpg" in said.err and "1 of 6" in said.err
     names = sorted(path.name for path in out.iterdir())
-    assert len(names) == 5 * 3 and "grey_iuv.png" in names
+    assert len(names) == 5 * 3 + 1 and "grey_iuv.png" in names
     iuv = np.asarray(Image.open(out / "grey_iuv.png"))[..., ::-1]  # as OpenCV reads it
     assert iuv.shape == (50, 120, 3) and iuv[..., 0].max() <= 24
     people = json.loads((out / "grey.json").read_text())

@@ -1,0 +1,150 @@
+"""An export as one callable: photographs in, people out, batched by canvas size.
+
+    model = ktn_jax.load("pretrained/lite0")
+    for person in model("photograph.jpg"):
+        print(person.score, person.bbox, person.chart.shape)
+
+The longer side of a photograph is brought to the export's canvas; a few canvas shapes
+(square, 3:4, 4:3) cover all aspects, so a whole folder compiles at most three times.
+"""
+
+import collections
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ktn_jax import exports, inference
+from ktn_jax.data.images import read_photograph
+from ktn_jax.data.transforms import letterbox_example
+from ktn_jax.errors import UserError
+from ktn_jax.geometry import Affine, letterbox
+from ktn_jax.models.network import CANVAS_MULTIPLE
+from ktn_jax.records import Example, Prediction
+
+SHORT_SIDE = 0.75  # of the oblong canvases, as a share of the long side
+
+Photograph = str | Path | np.ndarray | Image.Image
+
+
+class Item(NamedTuple):
+    """A photograph on its canvas, and whatever its owner wants back with the people."""
+
+    key: Any
+    size: tuple[int, int]  # (height, width) of the photograph
+    canvas: np.ndarray  # [H, W, 3] u8
+    to_image: Affine  # canvas -> photograph
+
+
+class Predictor:
+    """What finds people with an export. Called with one photograph; see `stream`."""
+
+    def __init__(
+        self,
+        export: exports.Export,
+        *,
+        min_score: float = 0.2,
+        max_people: int | None = None,
+        batch: int = 1,
+    ) -> None:
+        """min_score: people below are left out.   max_people: of a photograph, the best.
+
+        batch: photographs a call of `stream`.
+        """
+        if max_people is not None and max_people < 1:
+            raise UserError(f"--max-people={max_people} is not a number from 1 on")
+        if batch < 1:
+            raise UserError(f"--batch={batch} is not a number from 1 on")
+        self.export = export
+        self.min_score = min_score
+        self.max_people = max_people
+        self.batch = batch
+
+    def __call__(self, photograph: Photograph) -> list[Prediction]:
+        """The people of one photograph, best first, in its pixels.
+
+        photograph: a path, a PIL picture, or [H, W, 3] u8 RGB. UserError for what is none.
+        """
+        item = self.prepare(None, pixels(photograph))
+        [(_, people)] = self._run([item], 1)
+        return people
+
+    def prepare(self, key: Hashable, image: np.ndarray) -> Item:
+        """A photograph on the smallest canvas that holds it. image: [H, W, 3] u8 RGB."""
+        size = image.shape[:2]
+        shape = canvas_shape(size, self.export.canvas)
+        boxed = letterbox_example(Example(0, image, (), Affine()), shape)
+        return Item(key, size, boxed.image, boxed.to_image)
+
+    def stream(self, items: Iterable[Item]) -> Iterator[tuple[Any, list[Prediction]]]:
+        """(key, people) of every item; items of one canvas shape go `batch` at a time.
+
+        They come in the order in which batches fill, so in order for batch 1. One batch
+        a shape is held; the device works on the next while the host takes out the last.
+        """
+        waiting: collections.defaultdict[Any, list[Item]] = collections.defaultdict(list)
+        for item in items:
+            batch = waiting[item.canvas.shape]
+            batch.append(item)
+            if len(batch) == self.batch:
+                yield from self._run(batch, self.batch)
+                batch.clear()
+        for batch in waiting.values():
+            if batch:
+                yield from self._run(batch, self.batch)
+
+    def _run(
+        self, batch: Sequence[Item], size: int
+    ) -> Iterator[tuple[Any, list[Prediction]]]:
+        """One call. size: the compiled batch; a short one is padded."""
+        canvases = np.stack([item.canvas for item in batch])
+        padding = [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)]
+        found = inference.host(self.export.run(np.pad(canvases, padding)))
+        for row, item in enumerate(batch):
+            instances = inference.one_image(found, row)
+            people = inference.unpack(instances, item.to_image, item.size, row)
+            kept = [person for person in people if person.score >= self.min_score]
+            yield item.key, kept[: self.max_people]
+
+
+def load(export: str | Path, **settings: Any) -> Predictor:
+    """The predictor of an export's folder. settings: min_score, max_people, batch, and
+    canvas and test_time of exports.read_export."""
+    names = ("canvas", "test_time")
+    reading = {name: settings.pop(name) for name in names if name in settings}
+    return Predictor(exports.read_export(export, **reading), **settings)
+
+
+def canvas_shape(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(height, width) of the smallest canvas that holds a photograph at full scale.
+
+    size: (height, width) of the photograph.   side: of the square canvas. The scale is
+    the square's, so which canvas is taken changes the cost and not what is seen.
+    """
+    short = -(-int(side * SHORT_SIDE) // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
+    scale = letterbox(size, (side, side)).scale[0]
+    if size[0] * scale <= short:
+        return short, side
+    if size[1] * scale <= short:
+        return side, short
+    return side, side
+
+
+def pixels(photograph: Photograph) -> np.ndarray:
+    """[H, W, 3] u8 RGB of what a caller gives; UserError for what is no photograph."""
+    if isinstance(photograph, Image.Image):
+        photograph = np.asarray(photograph.convert("RGB"))
+    if isinstance(photograph, str | Path):
+        try:
+            return read_photograph(Path(photograph).read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{photograph}: {error}") from None
+    image = np.asarray(photograph)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise UserError(
+            f"an array of shape {image.shape} and type {image.dtype} is no photograph; "
+            "give [H, W, 3] uint8 RGB"
+        )
+    return image
