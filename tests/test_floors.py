@@ -9,7 +9,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "rig", "runs"},
     {"records", "structs", "maps", "body", "graph.words", "pickles"},
-    {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
+    {
+        "embedding", "mirror", "graph.matrices", "weights", "data.annotations",
+        "data.coco_directory",
+    },
     {"graph.stored", "graph.genome", "graph.show"},
     {"graph"},  # the door: what the package's __init__ lets out
     {
@@ -21,6 +24,7 @@ FLOORS = [
         "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.things",
+        "data.builds", "data.checks", "data.prepare",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.labelling", "data.people", "data.clearance", "data.hairdos",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",

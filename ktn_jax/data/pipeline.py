@@ -15,7 +15,7 @@ import numpy as np
 
 from ktn_jax.codec import Codec
 from ktn_jax.data.annotations import read_people
-from ktn_jax.data.densepose_coco import Record
+from ktn_jax.data.coco_directory import Record
 from ktn_jax.data.images import decode_image
 from ktn_jax.data.transforms import Augment, augment, letterbox_example
 from ktn_jax.errors import UserError
