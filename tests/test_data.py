@@ -15,6 +15,7 @@ import pytest
 from ktn_jax.data import densepose_coco as coco
 from ktn_jax.data import images, pipeline, transforms
 from ktn_jax.data.coco_directory import DataError
+from ktn_jax.data.draws import Source
 from ktn_jax.data.transforms import PAD, Augment
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import Affine
@@ -57,7 +58,8 @@ def source(builder):
 
 def batches_of(source, *, number=4, **options):
     settings = {"augment": AUGMENT, "batch_size": 4, "seed": 0, "num_threads": 2}
-    batches = pipeline.train_batches(source, CODEC, **settings | options)
+    sources = source if isinstance(source, tuple) else (Source(source),)
+    batches = pipeline.train_batches(sources, CODEC, **settings | options)
     return list(itertools.islice(batches, number))
 
 
@@ -273,10 +275,7 @@ def test_every_epoch_shows_each_image_once_in_another_order(source):
 
 
 def test_an_image_is_varied_anew_each_time(source):
-    one = pipeline.train_batches(
-        [source[0]], CODEC, augment=AUGMENT, batch_size=2, seed=0, num_threads=1
-    )
-    batch = next(one)
+    (batch,) = batches_of([source[0]], number=1, batch_size=2, num_threads=1)
     assert (batch.image[0] != batch.image[1]).any()
 
 

@@ -25,6 +25,7 @@ FLOORS = [
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.things",
         "data.builds", "data.checks", "data.prepare",
+        "data.draws",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.labelling", "data.people", "data.clearance", "data.hairdos",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",
