@@ -72,7 +72,7 @@ def evaluate_network(flags: argparse.Namespace) -> dict[str, Any]:
     """Statistics of a run or an export on a split."""
     from ktn_jax import exports, inference  # late: the results path needs no jax
     from ktn_jax.codec import Codec
-    from ktn_jax.data import densepose_coco
+    from ktn_jax.data import coco_directory, densepose_coco
     from ktn_jax.evaluation import evaluate
     from ktn_jax.export import load_run
 
@@ -94,7 +94,7 @@ def evaluate_network(flags: argparse.Namespace) -> dict[str, Any]:
         raise UserError("an export does not say where its data lies; give --data.root=ROOT")
     built = densepose_coco.build(root, progress=True)
     source = densepose_coco.open_split(built, flags.split)
-    gt = load_ground_truth(densepose_coco.find_jsons(Path(root))[flags.split])
+    gt = load_ground_truth(coco_directory.find_jsons(Path(root))[flags.split])
     return evaluate.evaluate_split(
         run,
         source,

@@ -124,4 +124,4 @@ def mirror_parts(parts: np.ndarray) -> np.ndarray:
     """Part labels with left and right swapped; UNKNOWN_PART stays. Any shape, uint8."""
     table = np.full(256, UNKNOWN_PART, np.uint8)
     table[:NUM_PARTS] = MIRRORED_PART
-    return table[parts]
+    return table.take(parts)  # a third of the time that an index costs

@@ -36,7 +36,7 @@ def stages(out: Path) -> list[tuple[str, list[str]]]:
         ("render", [python, "-m", "ktn_jax.data.people", f"--out={root}", "--train=400",
                     "--val=60", "--size=256", "--seed=0", "--variety=0",
                     "--processes=2"]),
-        ("build", [python, "-m", "ktn_jax.data.densepose_coco", f"--root={root}"]),
+        ("build", [python, "-m", "ktn_jax.data.prepare", str(root), "--own"]),
         ("train", [python, "train.py", "--config=configs/tiny.py", f"--workdir={run}",
                    f"--config.data.root={root}"]),
         ("eval", [python, "eval.py", f"--workdir={run}", f"--out={out / 'metrics.json'}",

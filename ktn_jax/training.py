@@ -17,6 +17,8 @@ from ml_collections import ConfigDict
 from ktn_jax import checkpoint, initialise, losses, optim, parallel
 from ktn_jax.codec import Codec
 from ktn_jax.data import densepose_coco, pipeline, transforms
+from ktn_jax.data.draws import Source
+from ktn_jax.errors import UserError
 from ktn_jax.log import RunLog
 from ktn_jax.models.network import KTN, build_network, init_variables
 from ktn_jax.structs import Batch, TrainState
@@ -125,28 +127,43 @@ def build_step(config: ConfigDict, network: KTN, tx: optax.GradientTransformatio
     return parallel.data_parallel(body, config.parallel)
 
 
-def open_source(config: ConfigDict) -> Sequence[densepose_coco.Record]:
-    """The records to train on; builds the data set where that was not done yet."""
+def open_source(config: ConfigDict) -> tuple[Source, ...]:
+    """The data sets to train on; builds those that were not built yet."""
+    data = config.data
+    mix = data.mix or ((data.root, data.train_split, 1.0, data.symmetry),)
+    for entry in mix:
+        if not isinstance(entry, tuple | list) or len(entry) not in (3, 4):
+            raise UserError(f"data.mix: {entry!r} is not (root, split, share[, symmetry])")
+    return tuple(_open_one(config, *entry) for entry in mix)
+
+
+def _open_one(
+    config: ConfigDict, root: str, split: str, share: float, symmetry: str = ""
+) -> Source:
+    """One data set. Arguments after config: an entry of config.data.mix."""
     built = densepose_coco.build(
-        config.data.root,
+        root,
         labels=config.data.labels,
         needs_surface=any(config.loss[term] for term in losses.SURFACE_TERMS),
         progress=True,
     )
-    return densepose_coco.open_split(
-        built, config.data.train_split, with_people=not config.data.empty_images
+    records = densepose_coco.open_split(
+        built, split, with_people=not config.data.empty_images
     )
+    table = transforms.load_symmetry(symmetry) if symmetry else None
+    return Source(records, share, table)
 
 
 def build_batches(
-    config: ConfigDict, source: Sequence[densepose_coco.Record], start_step: int
+    config: ConfigDict, sources: Sequence[Source], start_step: int
 ) -> Iterator[Batch]:
     """This process's share of the training batches, from start_step on."""
     data = config.data
     return pipeline.train_batches(
-        source,
+        sources,
         Codec(**config.codec),
         augment=transforms.Augment(canvas=(data.canvas,) * 2, **config.augment),
+        canvases=[(side, side) for side in data.canvases],
         batch_size=data.batch_size,
         seed=config.seed,
         start_step=start_step,
@@ -154,7 +171,6 @@ def build_batches(
         process_count=jax.process_count(),
         num_threads=data.threads,
         cache=data.cache,
-        symmetry=transforms.load_symmetry(data.symmetry) if data.symmetry else None,
     )
 
 

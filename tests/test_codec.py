@@ -146,3 +146,28 @@ def test_too_many_points_are_thinned_and_too_many_people_drop_the_smallest():
     assert targets.people_valid.all() and targets.owner.max() == CODEC.max_people - 1
     smallest = np.s_[4:14, 2:3]  # boxes[0], 50 px high
     assert (targets.owner[smallest] == -1).all() and (targets.mask[smallest] > 0).all()
+
+
+def test_every_cell_of_a_heat_map_is_the_gaussian_to_the_last_bit():
+    """Also far from the point, where only denormal numbers are left, and beyond."""
+    size, sides = 512, [(40, 40, 60, 60), (100, 300, 420, 500)]
+    people = scene(sides, size)
+    at = people[0].keypoints.copy()
+    at[:3, :2] = [(-30.0, 50.0), (50.0, 700.0), (3.0, 511.5)]  # a transform may round
+    people[0] = people[0]._replace(keypoints=at)
+    found = CODEC.encode(people, (size, size)).keypoints
+    cells = np.arange(size // STRIDE) + 0.5
+    expected = np.zeros(found.shape, np.float32)
+    for person, (y0, x0, y1, x1) in zip(people, sides, strict=True):
+        sigma = max(1.0, 0.05 * np.sqrt((y1 - y0) * (x1 - x0) / STRIDE**2))
+        for number, (y, x, _) in enumerate(person.keypoints / STRIDE):
+            down = np.exp(-((cells - y) ** 2) / (2 * sigma**2))
+            across = np.exp(-((cells - x) ** 2) / (2 * sigma**2))
+            value = (down[:, None] * across).astype(np.float32)
+            value[
+                (np.floor(cells) == np.floor(y))[:, None] & (np.floor(cells) == np.floor(x))
+            ] = 1
+            expected[..., number] = np.maximum(expected[..., number], value)
+    np.testing.assert_array_equal(found, expected)
+    tiny = np.finfo(np.float32).tiny
+    assert ((found > 0) & (found < tiny)).any() and (found == 0).any()

@@ -4,7 +4,6 @@ Longer than other files because building and batching are tested on the same min
 """
 
 import dataclasses
-import io
 import itertools
 import json
 import sys
@@ -12,95 +11,32 @@ import sys
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from ktn_jax.data import densepose_coco as coco
 from ktn_jax.data import images, pipeline, transforms
-from ktn_jax.data.densepose_coco import DataError
+from ktn_jax.data.coco_directory import DataError
+from ktn_jax.data.draws import Source
 from ktn_jax.data.transforms import PAD, Augment
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Example
+from tests.miniature import (
+    GREY,
+    HEIGHT,
+    NOBODY,
+    TEXT,
+    TRUNCATED,
+    WIDTH,
+    encoded,
+    person,
+    picture,
+    without_surface,
+    write_miniature,
+    write_split,
+)
 from tests.scenes import CODEC
 
-HEIGHT, WIDTH = 48, 64
 AUGMENT = Augment(canvas=(32, 32), scale_min=0.8, scale_max=1.6, flip=0.5, color=0.2)
-ROTATED, GREY, CMYK, TRUNCATED, TEXT, TURNED_SIZE, CROWD, NOBODY = 3, 4, 5, 6, 7, 8, 9, 10
-
-
-def picture(number):
-    """An RGB image of its own for each number."""
-    rng = np.random.default_rng(number)
-    small = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
-    return Image.fromarray(small).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-
-
-def encoded(number):
-    """The image file of a number: some of them strange, some broken."""
-    image, options = picture(number), {"quality": 95}
-    if number == ROTATED:
-        options["exif"] = Image.Exif()
-        options["exif"][0x0112] = 6  # "turn me by 90 degrees"
-    if number in (GREY, CMYK):
-        image = image.convert({GREY: "L", CMYK: "CMYK"}[number])
-    if number == TURNED_SIZE:
-        image = image.rotate(90, expand=True)
-    data = io.BytesIO()
-    image.save(data, "JPEG", **options)
-    if number == TRUNCATED:
-        return data.getvalue()[:-200]
-    return b"<html>not found</html>" if number == TEXT else data.getvalue()
-
-
-def person(number, image_id, **fields):
-    """An annotation; dp_masks empty, keypoints missing, one polygon a mere line."""
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": 1,
-        "iscrowd": 0,
-        "area": 600.0,
-        "bbox": [10, 8, 30, 20],
-        "segmentation": [[10, 8, 40, 8, 40, 28, 10, 28], [1, 1, 2, 2]],
-        "dp_x": [32.0, 128.0],
-        "dp_y": [64.0, 128.0],
-        "dp_I": [2.0, 4.0],
-        "dp_U": [0.5, 0.25],
-        "dp_V": [0.125, 1.0],
-        "dp_masks": [[]] * 14,
-    } | fields
-
-
-def without_surface(annotation):
-    return {key: value for key, value in annotation.items() if not key.startswith("dp_")}
-
-
-def write_split(root, split, numbers, annotations, *, folder="val2014"):
-    """One split's images and json."""
-    (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "annotations").mkdir(exist_ok=True)
-    images = []
-    for number in numbers:
-        name = f"COCO_{folder}_{number:012d}.jpg"
-        (root / folder / name).write_bytes(encoded(number))
-        images.append({"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH})
-    document = {"images": images, "annotations": annotations, "categories": []}
-    path = root / "annotations" / f"densepose_{split}2014.json"
-    path.write_text(json.dumps(document))
-    return path
-
-
-def write_miniature(root):
-    """minival holds every oddity; valminusminival repeats annotation id 1."""
-    crowd = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * 10, HEIGHT * (WIDTH - 10)]}
-    single = {"size": [256, 256], "counts": [0, 256 * 256]}
-    numbers = range(1, 11)
-    annotations = [person(number, number) for number in numbers if number < CROWD]
-    annotations[1] |= {"dp_masks": single, "keypoints": [12, 12, 2] * 17}
-    annotations.append(without_surface(person(21, 2, bbox=[0, 0, 5, 5])))
-    annotations.append(without_surface(person(22, CROWD, iscrowd=1, segmentation=crowd)))
-    write_split(root, "minival", numbers, annotations)
-    write_split(root, "valminusminival", [11], [person(1, 11)])
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +58,8 @@ def source(builder):
 
 def batches_of(source, *, number=4, **options):
     settings = {"augment": AUGMENT, "batch_size": 4, "seed": 0, "num_threads": 2}
-    batches = pipeline.train_batches(source, CODEC, **settings | options)
+    sources = source if isinstance(source, tuple) else (Source(source),)
+    batches = pipeline.train_batches(sources, CODEC, **settings | options)
     return list(itertools.islice(batches, number))
 
 
@@ -306,15 +243,6 @@ def test_a_split_that_is_not_built_is_named(builder):
         coco.open_split(builder, "minival+train")
 
 
-def test_the_command_prints_counts_and_tells_of_skipped_images(root, builder, capsys):
-    assert coco.main(["--root", str(root)]) == 3
-    printed = capsys.readouterr()
-    assert "minival: images 7, people 7, people_with_points 5" in printed.out
-    assert "left out 3 images (COCO_val2014_000000000006.jpg" in printed.err
-    assert coco.main(["--root", str(root / "nowhere")]) == 2
-    assert capsys.readouterr().err.startswith("error: no directory")
-
-
 def test_a_batch_has_the_shapes_that_the_step_expects(source):
     (batch,) = batches_of(source, number=1)
     assert (batch.image.shape, batch.image.dtype) == ((4, 32, 32, 3), np.uint8)
@@ -347,10 +275,7 @@ def test_every_epoch_shows_each_image_once_in_another_order(source):
 
 
 def test_an_image_is_varied_anew_each_time(source):
-    one = pipeline.train_batches(
-        [source[0]], CODEC, augment=AUGMENT, batch_size=2, seed=0, num_threads=1
-    )
-    batch = next(one)
+    (batch,) = batches_of([source[0]], number=1, batch_size=2, num_threads=1)
     assert (batch.image[0] != batch.image[1]).any()
 
 

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "rig", "runs", "streams"},
     {"records", "structs", "maps", "body", "graph.words", "pickles"},
-    {"inputs", "scales"},
+    {"inputs", "scales", "data.coco_directory"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
     {"graph.stored", "graph.genome", "graph.show"},
     {"graph"},  # the door: what the package's __init__ lets out
@@ -22,6 +22,8 @@ FLOORS = [
         "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.things",
+        "data.builds", "data.checks", "data.prepare",
+        "data.draws",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.labelling", "data.people", "data.clearance", "data.hairdos",
         "evaluation.packed", "evaluation.surface", "evaluation.challenge",

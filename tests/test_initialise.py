@@ -10,7 +10,7 @@ from flax import traverse_util
 import train as train_script
 from configs import default, keypoints
 from ktn_jax import checkpoint, initialise, optim, training
-from ktn_jax.data.densepose_coco import DataError
+from ktn_jax.data.coco_directory import DataError
 from ktn_jax.errors import UserError
 from ktn_jax.models.network import build_network, init_variables
 

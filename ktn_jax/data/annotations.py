@@ -15,7 +15,7 @@ from ktn_jax.anatomy import NUM_KEYPOINTS, NUM_PARTS, UNKNOWN_PART
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Person, Points
-from ktn_jax.runs import uncompress
+from ktn_jax.runs import uncompress_all
 
 DP_GRID = 256  # dp_x, dp_y, dp_masks are in 1/256 of the box (the metric has its own)
 KEYPOINT_CENTRE = 0.5  # keypoints are pixel indices, points and polygons are not
@@ -165,13 +165,14 @@ def _read_grid(annotation: Annotation) -> np.ndarray | None:
         masks, labels = [masks], [UNKNOWN_PART]
     if not isinstance(masks, list) or len(masks) != len(labels):
         raise _fault(annotation, "dp_masks", f"must be a list of {NUM_PARTS - 1}")
+    present = [(label, one) for label, one in zip(labels, masks, strict=True) if one]
+    runs = _read_runs(annotation, "dp_masks", [one for _, one in present], shape)
     flat = np.zeros(DP_GRID * DP_GRID, np.uint8)
-    for label, encoded in zip(labels, masks, strict=True):
-        if encoded:
-            ends = np.cumsum(_read_runs(annotation, "dp_masks", encoded, shape))
-            # A part has few runs: painting those beats decoding fourteen whole masks.
-            for start, end in zip(ends[::2].tolist(), ends[1::2].tolist(), strict=False):
-                flat[start:end] = label
+    for (label, _), mine in zip(present, runs, strict=True):
+        ends = np.cumsum(mine)
+        # A part has few runs: painting those beats decoding fourteen whole masks.
+        for start, end in zip(ends[::2].tolist(), ends[1::2].tolist(), strict=False):
+            flat[start:end] = label
     return flat.reshape(shape).T if flat.any() else None
 
 
@@ -215,26 +216,31 @@ def _decode_runs(
     annotation: Annotation, field: str, encoded: Any, size: tuple[int, int]
 ) -> np.ndarray:
     """[H, W] bool of a run-length mask. size: (height, width)."""
-    runs = _read_runs(annotation, field, encoded, size)
+    (runs,) = _read_runs(annotation, field, [encoded], size)
     inside = np.arange(len(runs)) % 2 == 1  # the first run is background
     down_columns = np.repeat(inside, runs).reshape(size[::-1])
     return np.ascontiguousarray(down_columns.T)
 
 
 def _read_runs(
-    annotation: Annotation, field: str, encoded: Any, size: tuple[int, int]
-) -> np.ndarray:
-    """Runs of a mask, plain or compressed, background first. size: (height, width)."""
+    annotation: Annotation, field: str, encoded: Sequence[Any], size: tuple[int, int]
+) -> list[np.ndarray]:
+    """Runs of masks, plain or compressed, background first. size: (height, width)."""
     try:
-        counts, shape = encoded["counts"], tuple(encoded["size"])
-        runs = uncompress(counts) if isinstance(counts, str | bytes) else counts
-        runs = np.asarray(runs, np.int64)
+        counts = [one["counts"] for one in encoded]
+        shapes = [tuple(one["size"]) for one in encoded]
+        texts = [one for one in counts if isinstance(one, str | bytes)]
+        # all at once: one by one costs more than the rest of an annotation
+        read = iter(uncompress_all(texts) if texts else ())
+        runs = [next(read) if isinstance(one, str | bytes) else one for one in counts]
+        runs = [np.asarray(one, np.int64) for one in runs]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _fault(annotation, field, "is not a run-length mask") from error
-    if shape != tuple(size):
-        raise _fault(annotation, field, f"has size {shape}, expected {tuple(size)}")
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise _fault(annotation, field, f"run lengths must add up to {size}")
+    for shape, one in zip(shapes, runs, strict=True):
+        if shape != tuple(size):
+            raise _fault(annotation, field, f"has size {shape}, expected {tuple(size)}")
+        if one.ndim != 1 or (one < 0).any() or one.sum() != size[0] * size[1]:
+            raise _fault(annotation, field, f"run lengths must add up to {size}")
     return runs
 
 

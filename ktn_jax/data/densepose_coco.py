@@ -1,46 +1,37 @@
 """DensePose-COCO as a TFDS data set, built once from a COCO directory; no TensorFlow.
 
 A record is one image: its jpeg bytes as they lie on disk and its annotations as the
-json's own text, so that nothing is lost or converted twice. Build it by hand with
-`python -m ktn_jax.data.densepose_coco --root DIR`, or let `build` do it on first use.
+json's own text, so that nothing is lost or converted twice. Check and build it by hand
+with `python -m ktn_jax.data.prepare DIR`, or let `build` do it on first use.
 """
 
-import argparse
+import contextlib
 import json
 import os
-import shutil
-import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from etils import epath
 from tqdm import tqdm
 
-from ktn_jax.data.images import image_fault
-from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
-
-SPLITS = ("train", "valminusminival", "minival")
-JSON_NAMES = ("densepose_{}2014.json", "densepose_coco_2014_{}.json")
-LABELS = {  # whose annotations -> its splits, names of their json files
-    "densepose": (SPLITS, JSON_NAMES),
-    "person_keypoints": (("train", "val"), ("person_keypoints_{}2014.json",)),
-}
-JSON_FOLDERS = ("annotations", ".")
-IMAGE_FOLDERS = ("train2014", "val2014", "images", ".")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-LAYOUT = (
-    "train2014/COCO_train2014_*.jpg, val2014/COCO_val2014_*.jpg and "
-    "annotations/densepose_{train,valminusminival,minival}2014.json"
+from ktn_jax.data import builds
+from ktn_jax.data.coco_directory import (
+    LABELS,
+    LAYOUT,
+    DataError,
+    Record,
+    find_images,
+    find_jsons,
+    fingerprint,
+    read_json,
+    summary,
+    without_surface,
 )
-Record = dict[str, Any]  # a row of the data set: the keys of DensePoseCoco's features
-
-
-class DataError(UserError):
-    """The COCO directory is not what it should be; the text names value and remedy."""
+from ktn_jax.data.images import image_fault
+from ktn_jax.errors import UserError
 
 
 class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
@@ -95,7 +86,7 @@ class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
         self, root: Path, json_path: Path, split: str
     ) -> Iterator[tuple[int, Record]]:
         images, annotations = read_json(json_path, needs_surface=self.needs_surface)
-        paths = _find_images(root, images)
+        paths = find_images(root, images)
         skipped, with_people = [], []
         counts = {"images": 0, "people": 0, "people_with_points": 0}
         bar = tqdm(images, desc=split, unit="image", disable=not self.shows_progress)
@@ -129,32 +120,97 @@ def build(
 ) -> DensePoseCoco:
     """The data set of a COCO directory, built on the first call and reused afterwards.
 
-    root: holds the images and the json files.   labels: of LABELS, whose annotations.
-    needs_surface: a json without any surface point is an error.   data_dir: where the
-    built files go, root/tfds by default.   progress: shows a bar for every split.
-    A change of any json or image since the last build builds anew. Raises DataError if
-    root is not such a directory. Unreadable images are left out and summed up in a
-    warning. Where several processes share root, let one of them build first.
+    root: holds the images and the json files, or is a built data set's data_dir, which
+    may be a bucket's gs://.   labels: of LABELS, whose annotations.   needs_surface: a
+    json without any surface point is an error.   data_dir: where the built files go,
+    root/tfds by default.   progress: shows a bar for every split.
+    A change of any json or image since the last build builds anew; a build that was
+    interrupted starts over; processes of one machine wait for the one that builds.
+    Raises DataError if root is not such a directory. Unreadable images are left out and
+    summed up in a warning.
     """
+    if labels not in LABELS:
+        raise UserError(f"data.labels={labels!r} is not one of {tuple(LABELS)}")
+    if data_dir is None and (
+        builds.is_remote(root) or builds.is_whole(folder_of(root, labels))
+    ):
+        return _checked(open_built(root, labels), needs_surface, {})
     root = Path(root).expanduser().resolve()
     jsons = find_jsons(root, labels)
     data_dir = root / "tfds" if data_dir is None else Path(data_dir).expanduser()
-    options = {"config": labels, "data_dir": data_dir, "file_format": "array_record"}
-    builder = DensePoseCoco(**options)
-    if builder.data_path.exists():
-        if builder.info.metadata.get("fingerprint") == fingerprint(root, jsons):
-            return _checked(builder, jsons, needs_surface)
-        logging.info("%s has changed: building it anew", root)
-        shutil.rmtree(builder.data_path)
-        builder = DensePoseCoco(**options)
-    builder.shows_progress, builder.needs_surface = progress, needs_surface
+    folder = folder_of(data_dir, labels)
+
+    def ready() -> DensePoseCoco | None:
+        """The builder, if its data is whole and of the root as it is now."""
+        if not builds.is_whole(folder):
+            return None
+        builder = open_built(data_dir, labels)
+        same = builder.info.metadata.get("fingerprint") == fingerprint(root, jsons)
+        return builder if same else None
+
+    builder = ready()
+    if not builder:
+        with _writing(data_dir), builds.alone(folder):
+            builder = ready()  # another process may have built it meanwhile
+            if not builder:
+                builds.clear(folder)
+                builder = _builder(data_dir, labels)
+                builder.shows_progress, builder.needs_surface = progress, needs_surface
+                _run(builder, root, data_dir)
+                builds.mark_whole(folder)
+    return _checked(builder, needs_surface, jsons)
+
+
+def open_built(data_dir: str | os.PathLike, labels: str = "densepose") -> DensePoseCoco:
+    """A data set that was built before; data_dir may be a bucket's gs://.
+
+    Raises DataError where there is none, or not all of it.
+    """
+    if not builds.is_whole(folder_of(data_dir, labels)):
+        raise DataError(
+            f"{data_dir} holds no whole data set {DensePoseCoco.name}/{labels}; build it "
+            f"with `python -m ktn_jax.data.prepare ROOT --data-dir={data_dir}`"
+        )
+    if builds.is_remote(data_dir) and not os.fspath(data_dir).startswith("gs://"):
+        raise DataError(
+            f"{data_dir} cannot be read in place; copy it to a disk, or to gs://"
+        )
+    return _builder(data_dir, labels)
+
+
+def folder_of(data_dir: str | os.PathLike, labels: str) -> epath.Path:
+    """Where the files of a built data set lie in its data_dir."""
+    place = epath.Path(data_dir).expanduser()
+    return place / DensePoseCoco.name / labels / str(DensePoseCoco.VERSION)
+
+
+def _builder(data_dir: str | os.PathLike, labels: str) -> DensePoseCoco:
+    """TFDS's builder, which reads what its data_dir holds."""
+    place = epath.Path(data_dir).expanduser()
+    return DensePoseCoco(config=labels, data_dir=place, file_format="array_record")
+
+
+@contextlib.contextmanager
+def _writing(data_dir: Path) -> Iterator[None]:
+    """A full or read-only disk as a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the data set cannot be built in {data_dir} ({error}); make room, or give "
+            "another folder: `python -m ktn_jax.data.prepare ROOT --data-dir=DIR`, "
+            "then --data.root=DIR"
+        ) from error
+
+
+def _run(builder: DensePoseCoco, root: Path, data_dir: Path) -> None:
+    """Write the data set, and warn of what was left out."""
     tfds.disable_progress_bar()  # its own does not know how many images there are
     config = tfds.download.DownloadConfig(manual_dir=root, try_download_gcs=False)
     builder.download_and_prepare(download_config=config, download_dir=data_dir)
     for split, names in builder.info.metadata["skipped"].items():
         if names:
-            logging.warning("%s: left out %s", split, _summary(names))
-    return builder
+            logging.warning("%s: left out %s", split, summary(names))
 
 
 def open_split(
@@ -196,108 +252,14 @@ class Rows(Sequence[Record]):
         return self._source[self._rows[index]]
 
 
-def find_jsons(root: Path, labels: str = "densepose") -> dict[str, Path]:
-    """The annotation file of each split that has one; raises DataError if none has."""
-    if labels not in LABELS:
-        raise UserError(f"data.labels={labels!r} is not one of {tuple(LABELS)}")
-    if not root.is_dir():
-        raise DataError(f"no directory {root}: it must hold {LAYOUT}")
-    splits, patterns = LABELS[labels]
-    found = {}
-    for split in splits:
-        names = [pattern.format(split) for pattern in patterns]
-        places = [root / folder / name for folder in JSON_FOLDERS for name in names]
-        if path := next(filter(Path.is_file, places), None):
-            found[split] = path
-    if not found:
-        names = [pattern.format(split) for split in splits for pattern in patterns]
-        others = sorted(path.name for path in root.glob("annotations/*.json"))
-        raise DataError(
-            f"{root} and {root / 'annotations'} hold none of {', '.join(names)} "
-            f"(annotations holds {others}); get one from the DensePose or the COCO site"
-        )
-    return found
-
-
-def fingerprint(root: Path, jsons: dict[str, Path]) -> dict[str, Any]:
-    """What tells one state of the directory from another, without reading contents."""
-    state: dict[str, Any] = {}
-    for split, path in jsons.items():
-        state[split] = [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-    for folder in filter(lambda folder: (root / folder).is_dir(), IMAGE_FOLDERS):
-        with os.scandir(root / folder) as entries:
-            stats = [
-                entry.stat()
-                for entry in entries
-                if entry.name.lower().endswith(IMAGE_SUFFIXES)
-            ]
-        newest = max((stat.st_mtime_ns for stat in stats), default=0)
-        state[folder] = [len(stats), sum(stat.st_size for stat in stats), newest]
-    return state
-
-
-def read_json(
-    path: Path, *, needs_surface: bool = True
-) -> tuple[list[Record], dict[int, list[Record]]]:
-    """The images of an annotation file, and the annotations by image id."""
-    if not path.is_file():
-        raise DataError(f"no file {path}; get {JSON_NAMES[0].format('*')}")
-    try:
-        document = json.loads(path.read_bytes())
-        images = {image["id"]: image for image in document["images"]}
-        for image in images.values():
-            _ = image["file_name"], image["height"], image["width"]
-        annotations = defaultdict(list)
-        for annotation in document["annotations"]:
-            annotations[annotation["image_id"]].append(annotation)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is not a COCO annotation file ({error!r}); download it again"
-        ) from error
-    if needs_surface and not any("dp_x" in one for one in document["annotations"]):
-        raise _without_surface(path)
-    return list(images.values()), annotations
-
-
 def _checked(
-    builder: DensePoseCoco, jsons: dict[str, Path], needs_surface: bool
+    builder: DensePoseCoco, needs_surface: bool, jsons: dict[str, Path]
 ) -> DensePoseCoco:
     """A builder whose data a run with less need may have built."""
     for split, counts in builder.info.metadata["counts"].items():
         if needs_surface and not counts["people_with_points"]:
-            raise _without_surface(jsons[split])
+            raise without_surface(jsons.get(split, builder.data_path / split))
     return builder
-
-
-def _without_surface(path: Path) -> DataError:
-    return DataError(
-        f"{path} has no dp_x in any annotation: this is plain COCO; get "
-        f"{JSON_NAMES[0].format('*')} from the DensePose site, or learn no surface "
-        "(--config=configs/keypoints.py)"
-    )
-
-
-def _find_images(root: Path, images: Sequence[Record]) -> list[Path]:
-    """The file of every image; raises DataError if any is missing."""
-    paths = [_find_image(root, image["file_name"]) for image in images]
-    missing = [
-        image["file_name"]
-        for image, path in zip(images, paths, strict=True)
-        if path is None
-    ]
-    if missing:
-        raise DataError(
-            f"{root} lacks {_summary(missing)} of {len(images)}; unpack the COCO 2014 "
-            f"images so that there are {LAYOUT}"
-        )
-    return paths
-
-
-def _find_image(root: Path, file_name: str) -> Path | None:
-    """The file of one image: in the folder that its name tells, or in any other."""
-    named = [folder for folder in IMAGE_FOLDERS if f"_{folder}_" in file_name]
-    places = (root / folder / file_name for folder in [*named, *IMAGE_FOLDERS])
-    return next(filter(Path.is_file, places), None)
 
 
 def _record(image: Record, data: bytes, people: list[Record]) -> Record:
@@ -310,37 +272,3 @@ def _record(image: Record, data: bytes, people: list[Record]) -> Record:
         "image": data,
         "annotations": json.dumps(people),
     }
-
-
-def _summary(names: Sequence[str]) -> str:
-    """How many images, and the first of them."""
-    more = ", ..." if len(names) > 3 else ""
-    return f"{len(names)} images ({', '.join(names[:3])}{more})"
-
-
-@one_line_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Builds from the command line; the exit status tells if images were left out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", required=True, help=f"directory that holds {LAYOUT}")
-    parser.add_argument("--data_dir", help="where to build; ROOT/tfds by default")
-    parser.add_argument("--labels", choices=LABELS, default="densepose", help="whose json")
-    options = parser.parse_args(arguments)
-    metadata = build(
-        options.root,
-        labels=options.labels,
-        needs_surface=options.labels == "densepose",
-        data_dir=options.data_dir,
-        progress=True,
-    ).info.metadata
-    for split, counts in metadata["counts"].items():
-        print(f"{split}: " + ", ".join(f"{key} {n}" for key, n in counts.items()))
-    skipped = [name for names in metadata["skipped"].values() for name in names]
-    if not skipped:
-        return 0
-    print(f"left out {_summary(skipped)}", file=sys.stderr)
-    return EXIT_SKIPPED
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,7 +15,8 @@ import numpy as np
 
 from ktn_jax.codec import Codec
 from ktn_jax.data.annotations import read_people
-from ktn_jax.data.densepose_coco import Record
+from ktn_jax.data.coco_directory import Record
+from ktn_jax.data.draws import Draws, Source, canvas_number
 from ktn_jax.data.images import decode_image
 from ktn_jax.data.transforms import Augment, augment, letterbox_example
 from ktn_jax.errors import UserError
@@ -23,40 +24,51 @@ from ktn_jax.geometry import STRIDE, Affine
 from ktn_jax.records import Example, Person
 from ktn_jax.structs import Batch, Targets
 
+_ENDLESS = 2**62  # images, so that no run reaches the end
+
 
 def train_batches(
-    source: Sequence[Record],
+    sources: Sequence[Source],
     codec: Codec,
     *,
     augment: Augment,
     batch_size: int,
     seed: int,
+    canvases: Sequence[tuple[int, int]] = (),
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     num_threads: int = 4,
     cache: int = 0,
-    symmetry: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """This process's share of endless training batches, from batch start_step on.
 
-    batch_size: of all processes together; row j of a process is row
-    j * process_count + process_index of the global batch.   cache: how many images stay
-    parsed in memory (reading one costs as much as all transforms).   symmetry:
-    load_symmetry's.
-    Every epoch shows each image once, in an order of its own.
+    sources: data sets in their shares.   batch_size: of all processes together; row j
+    of a process is row j * process_count + process_index of the global batch.
+    canvases: (H, W) each; a batch has one of them, the same on every process; none:
+    augment.canvas.   cache: how many images stay parsed in memory (reading one costs as
+    much as all transforms).
+    Every epoch of a source shows each image once, in an order of its own.
     """
     share = _share(batch_size, process_count)
-    _check_canvas(augment.canvas)
-    if not len(source):
+    for canvas in [augment.canvas, *canvases]:
+        _check_canvas(canvas)
+    if not all(len(source.records) for source in sources):
         raise UserError("no image to train on shows a person; check the split")
-    read = functools.lru_cache(cache)(lambda row: read_example(source[row]))
     make_row = functools.partial(
-        _train_row, read=read, codec=codec, settings=augment, seed=seed, symmetry=symmetry
+        _train_row,
+        draws=Draws(sources, batch_size, seed),
+        read=functools.lru_cache(cache)(
+            lambda source, row: read_example(sources[source].records[row])
+        ),
+        codec=codec,
+        settings=[dataclasses.replace(augment, canvas=c) for c in canvases] or [augment],
+        batch_size=batch_size,
+        seed=seed,
+        symmetries=[source.symmetry for source in sources],
     )
-    rows = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     # The index counts images over all epochs and processes: the seed of a row's draws.
-    rows = rows.map_with_index(make_row)[process_index::process_count]
+    rows = grain.MapDataset.range(_ENDLESS).map(make_row)[process_index::process_count]
     batches = rows.batch(share, drop_remainder=True, batch_fn=_stack)[start_step:]
     return _prefetch(batches, num_threads)
 
@@ -123,23 +135,27 @@ def inside_image(example: Example, size: tuple[int, int]) -> np.ndarray:
 
 def _train_row(
     index: int,
-    row: int,
     *,
-    read: Callable[[int], Example],
+    draws: Draws,
+    read: Callable[[int, int], Example],
     codec: Codec,
-    settings: Augment,
+    settings: Sequence[Augment],
+    batch_size: int,
     seed: int,
-    symmetry: np.ndarray | None,
+    symmetries: Sequence[np.ndarray | None],
 ) -> Batch:
     """One row of a training batch, without batch axis.
 
-    index: over all epochs.   row: of the source, for `read`.
+    index: over all epochs.   read: the example of a source's row.   settings: for each
+    canvas.   symmetries: of each source.
     """
-    example = read(row)
+    source, row = draws(index)
+    example = read(source, row)
+    varied_by = settings[canvas_number(index // batch_size, len(settings), seed)]
     rng = np.random.default_rng((seed, index))
-    varied = augment(example, settings, rng=rng, symmetry=symmetry)
+    varied = augment(example, varied_by, rng=rng, symmetry=symmetries[source])
     inside = inside_image(varied, example.image.shape[:2])
-    return _row(varied, codec.encode(varied.people, settings.canvas, inside))
+    return _row(varied, codec.encode(varied.people, varied_by.canvas, inside))
 
 
 def _eval_row(index: int, *, source: Sequence[Record], canvas: tuple[int, int]) -> Batch:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ktn_jax import inference
 from ktn_jax.data import pipeline
-from ktn_jax.data.densepose_coco import Record
+from ktn_jax.data.coco_directory import Record
 from ktn_jax.evaluation import results, two_d
 from ktn_jax.evaluation.parts import part_target
 from ktn_jax.evaluation.standalone import evaluate_results

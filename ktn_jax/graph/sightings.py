@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ktn_jax.anatomy import NUM_CHARTS, NUM_PARTS, UNKNOWN_PART
 from ktn_jax.data.annotations import read_people
-from ktn_jax.data.densepose_coco import read_json
+from ktn_jax.data.coco_directory import read_json
 from ktn_jax.graph.matrices import PERSON_ROWS, Graph, empty_graph
 from ktn_jax.records import Person, Points
 
