@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +57,7 @@ class Summary:
 
 
 def read_photos(
-    found: Sequence[inputs.Input], model: Predictor, summary: Summary, threads: int
+    found: Iterable[inputs.Input], model: Predictor, summary: Summary, threads: int
 ) -> Iterator[Item]:
     """Readable photographs on their canvases, in order, read ahead by threads."""
 
@@ -96,12 +96,17 @@ def predict_all(
     formats: Sequence[str],
     *,
     threads: int,
+    watch: Callable[[Sequence[inputs.Input]], Iterable[inputs.Input]] = iter,
 ) -> Summary:
-    """Find people on all inputs and write their files, a bounded number at a time."""
+    """Find people on all inputs and write their files, a bounded number at a time.
+
+    threads: that read, and as many that write.   watch: is given the inputs and yields
+    them as they are drawn.
+    """
     summary = Summary()
     left = [one for one in found if not is_done(one, out, formats)]
     summary.done_before = len(found) - len(left)
-    photos = read_photos(left, model, summary, threads)
+    photos = read_photos(watch(left), model, summary, threads)
 
     def write(one: tuple[Photo, list[Prediction]]) -> tuple[Photo, int, OSError | None]:
         photo, people = one
@@ -189,8 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     flags = command_line().parse_args(arguments)
     formats = outputs.parse(flags.format)
-    if flags.threads < 1:
-        raise UserError(f"--threads={flags.threads} is not a number from 1 on")
+    for name in ("threads", "batch", "max_people"):
+        value = getattr(flags, name)
+        if value is not None and value < 1:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag}={value} is not a number from 1 on")
     shard = inputs.parse_shard(flags.shard)
     batch = flags.batch
     if batch is None:

@@ -53,10 +53,10 @@ class Predictor:
 
         batch: photographs a call of `stream`.
         """
-        if max_people is not None and max_people < 1:
-            raise UserError(f"--max-people={max_people} is not a number from 1 on")
-        if batch < 1:
-            raise UserError(f"--batch={batch} is not a number from 1 on")
+        if batch < 1 or (max_people is not None and max_people < 1):
+            raise UserError(
+                f"batch={batch}, max_people={max_people}: give numbers from 1 on"
+            )
         self.export = export
         self.min_score = min_score
         self.max_people = max_people
