@@ -146,3 +146,11 @@ def test_too_many_points_are_thinned_and_too_many_people_drop_the_smallest():
     assert targets.people_valid.all() and targets.owner.max() == CODEC.max_people - 1
     smallest = np.s_[4:14, 2:3]  # boxes[0], 50 px high
     assert (targets.owner[smallest] == -1).all() and (targets.mask[smallest] > 0).all()
+
+
+def test_tags_are_those_of_each_person_s_cells(decode):
+    """perfect_fields gives every cell of slot s the tag (2 s, 2 s, 2 s, 2 s)."""
+    people, _, found = circle(SCENES["eight"], decode)
+    expected = np.repeat(2.0 * np.arange(len(people))[:, None], 4, axis=1)
+    np.testing.assert_allclose(found.tag[matches(people, found)], expected, atol=0.1)
+    assert not found.tag[~found.valid].any()
