@@ -29,7 +29,7 @@ FLOORS = [
         "evaluation.point_errors", "evaluation.breakdown", "evaluation.diagnosis",
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
         "pictures",
-        "tracking",
+        "tracking", "video",
     },
     {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
     {"exports", "evaluation.evaluate", "training"},
