@@ -33,10 +33,19 @@ class Output(NamedTuple):
 
     ending: str  # of its files, after the photograph's name
     encode: Callable[[Scene], bytes]
+    draw: Callable[[Scene], np.ndarray] | None = None  # [H, W, 3] u8 RGB of what is for
+    # the eye: it may become a frame of a video
 
 
-def _plane(plane: str, colors: np.ndarray) -> Callable[[Scene], bytes]:
-    return lambda s: png(colored.over_grey(s.image, s.people, plane=plane, colors=colors))
+def _picture(ending: str, draw: Callable[[Scene], np.ndarray]) -> Output:
+    return Output(ending, lambda s: png(draw(s)), draw)
+
+
+def _plane(ending: str, plane: str, colors: np.ndarray) -> Output:
+    return _picture(
+        ending,
+        lambda s: colored.over_grey(s.image, s.people, plane=plane, colors=colors),
+    )
 
 
 def _results(scene: Scene, field: str | None = None) -> bytes:
@@ -48,7 +57,7 @@ OUTPUTS = {
     "iuv": Output("_iuv.png", lambda s: raster.iuv_png(s.people, s.size)),
     "iuv-rgb": Output("_iuv_rgb.png", lambda s: raster.iuv_rgb_png(s.people, s.size)),
     "inds": Output("_inds.png", lambda s: raster.inds_png(s.people, s.size)),
-    "overlay": Output("_overlay.png", lambda s: png(pictures.overlay(s.image, s.people))),
+    "overlay": _picture("_overlay.png", lambda s: pictures.overlay(s.image, s.people)),
     "json": Output(".json", _results),
     "masks": Output("_masks.json", lambda s: _results(s, "segmentation")),
     "keypoints": Output("_keypoints.json", lambda s: _results(s, "keypoints")),
@@ -59,20 +68,20 @@ OUTPUTS = {
     "detectron2-pkl": Output(
         "_detectron2.pkl", lambda s: detectron2.dump_pickle(s.people, s.file_name)
     ),
-    "segm": Output("_segm.png", _plane("I", PARULA)),
-    "u": Output("_u.png", _plane("U", PARULA)),
-    "v": Output("_v.png", _plane("V", PARULA)),
-    "segm-viridis": Output("_segm_viridis.png", _plane("I", VIRIDIS)),
-    "u-viridis": Output("_u_viridis.png", _plane("U", VIRIDIS)),
-    "v-viridis": Output("_v_viridis.png", _plane("V", VIRIDIS)),
-    "magic-animate": Output(
-        "_magic_animate.png", lambda s: png(colored.magic_animate(s.people, s.size))
+    "segm": _plane("_segm.png", "I", PARULA),
+    "u": _plane("_u.png", "U", PARULA),
+    "v": _plane("_v.png", "V", PARULA),
+    "segm-viridis": _plane("_segm_viridis.png", "I", VIRIDIS),
+    "u-viridis": _plane("_u_viridis.png", "U", VIRIDIS),
+    "v-viridis": _plane("_v_viridis.png", "V", VIRIDIS),
+    "magic-animate": _picture(
+        "_magic_animate.png", lambda s: colored.magic_animate(s.people, s.size)
     ),
-    "controlnet": Output(
-        "_controlnet.png", lambda s: png(colored.controlnet(s.people, s.size))
+    "controlnet": _picture(
+        "_controlnet.png", lambda s: colored.controlnet(s.people, s.size)
     ),
-    "viton": Output("_viton.png", lambda s: png(colored.viton(s.people, s.size))),
-    "contour": Output("_contour.png", lambda s: png(colored.contour(s.image, s.people))),
+    "viton": _picture("_viton.png", lambda s: colored.viton(s.people, s.size)),
+    "contour": _picture("_contour.png", lambda s: colored.contour(s.image, s.people)),
     "cutout": Output("_cutout.png", lambda s: png(raster.cutout(s.image, s.people))),
     "texture": Output("_texture.png", lambda s: texture.atlas_png(s.image, s.people)),
     "points": Output("_points.csv", lambda s: texture.points_csv(s.people)),
