@@ -30,6 +30,7 @@ _CAMERAS = {  # platform -> how FFmpeg names camera {0}, and by which device
     "win32": ("video={0}", "dshow"),
 }
 _RATE = Fraction(25)  # frames a second, where a source does not say
+_WHOLE = 0.8  # share of the time that a file without a count promises; sound may be longer
 _TICKS = 60_000  # a second; the most common rates are whole numbers of them, and
 # mpeg4 takes no more than 65,535
 _BT709 = 1  # FFmpeg's number for the colours of HD video
@@ -57,19 +58,24 @@ class Video:
         self.count = (
             self._stream.frames or None
         )  # frames, as the file has it; None: unknown
+        self.seconds = (container.duration or 0) / _av().time_base  # as the file has it
         self.faults: list[str] = []  # what was wrong, known once the frames are read
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order of showing; those after damage as far as they can be read."""
-        index, start = 0, None
+        index, start, seconds = 0, None, 0.0
         for picture in self._pictures():
             at = picture.time
             start = at if start is None else start
-            seconds = index / self.rate if at is None else at - (start or 0)
-            yield Frame(index, float(seconds), _upright(picture))
+            seconds = float(index / self.rate if at is None else at - (start or 0))
+            yield Frame(index, seconds, _upright(picture))
             index += 1
-        if self.count is not None and index < self.count:
+        if index < (self.count or 0):
             self.faults.append(f"{self.name}: {index} of {self.count} frames could be read")
+        elif not self.count and seconds < _WHOLE * self.seconds:
+            self.faults.append(
+                f"{self.name}: ends after {seconds:.1f} of {self.seconds:.1f} s"
+            )
         elif not index and not self.faults:
             self.faults.append(f"{self.name}: has no frames")
 

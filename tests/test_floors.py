@@ -29,11 +29,11 @@ FLOORS = [
         "evaluation.point_errors", "evaluation.breakdown", "evaluation.diagnosis",
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
         "pictures",
-        "tracking", "video",
+        "smoothing", "tracking", "video",
     },
     {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
     {"exports", "evaluation.evaluate", "training"},
-    {"export", "predict"},
+    {"export", "predict", "predict_video"},
     {"demo", "graph.__main__"},
 ]  # fmt: skip
 # Rooms of one floor may import within their own folder, and nothing else of the floor.
