@@ -1,8 +1,8 @@
 """Steadier predictions along a video: less flicker of charts, U, V and keypoints.
 
-Each person's maps are compared with the own last ones, moved along with the body; the
-mask stays that of the frame, so that no outline lags. What differs little is averaged,
-what differs much is believed at once: noise is small, motion is not.
+Each person's maps and keypoints are compared with the own last ones, moved along with
+the body; the mask stays that of the frame, so that no outline lags. What differs little
+is averaged, what differs much is believed at once or a frame later.
 Frame: pixels of the video's frames, (y, x).
 """
 
@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ktn_jax.anatomy import NUM_CHARTS
 from ktn_jax.records import Prediction
 
 _SHARE = 0.4  # of a frame in the running means of U, V and charts
 _JUMP = 40  # 255ths: U or V that differ by more are another surface point
 _SWITCH = 0.5  # running mean of a chart's votes below which it gives way
-_FEW = 12  # pixels: the motion of a smaller chart is that of the whole person
-_CUTOFF, _SPEEDUP, _SPEED_CUTOFF = 2.0, 6.0, 2.0  # hertz; a person's size; hertz: see _euro
+_SEARCH = 2  # steps that a body's motion is looked for around that of its mask's mean
+_FINE = 80  # pixels: root of the area of people for whom a step is one pixel
+_CUTOFF = 2.0  # hertz: what joints at rest are held to
+_SPEEDUP = 6.0  # hertz more for every size of the own body a second
+_SPEED_CUTOFF = 2.0  # hertz, of the speed itself
 _FORGOTTEN = 30  # frames after which somebody out of sight starts anew
 
 
@@ -86,15 +88,20 @@ def _begin(person: Prediction, seconds: float, frame: int) -> State:
 def _steady(old: State, person: Prediction, seconds: float, frame: int) -> State:
     """The state after one more frame."""
     new = _begin(person, seconds, frame)
-    chart, uv, votes = _steady_maps(old, new)
+    shift = _shift(old, new)
+    chart, uv, votes = _steady_maps(old, new, shift)
     size = np.sqrt(max((new.chart > 0).sum(), 1))
-    keypoints, speed = _euro(old, new.keypoints, seconds - old.seconds, size)
+    # in the body's own frame: who walks by evenly holds still there
+    carried = old._replace(keypoints=old.keypoints + shift)
+    keypoints, speed = _euro(carried, new.keypoints, seconds - old.seconds, size)
     return new._replace(chart=chart, uv=uv, votes=votes, keypoints=keypoints, speed=speed)
 
 
-def _steady_maps(old: State, new: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _steady_maps(
+    old: State, new: State, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Chart, U V and votes of the new frame's pixels."""
-    before, known = _carry(old, new)
+    before, known = _carry(old, new, shift)
     chart, uv, votes = (plane[before] for plane in (old.chart, old.uv, old.votes))
     known &= (chart > 0) & (new.chart > 0)
     agree = known & (chart == new.chart)
@@ -110,37 +117,43 @@ def _steady_maps(old: State, new: State) -> tuple[np.ndarray, np.ndarray, np.nda
     )
 
 
-def _carry(old: State, new: State) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Where each new pixel was in the old maps: indices, and whether it was in them.
+def _carry(
+    old: State, new: State, shift: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Where each new pixel was in the old maps: indices, and whether it was in them."""
+    back = new.corner - old.corner - np.rint(shift).astype(int)
+    at = [np.arange(n) + b for n, b in zip(new.chart.shape, back, strict=True)]
+    inside = [(a >= 0) & (a < n) for a, n in zip(at, old.chart.shape, strict=True)]
+    held = [a.clip(0, n - 1) for a, n in zip(at, old.chart.shape, strict=True)]
+    return np.ix_(*held), np.logical_and.outer(*inside)
 
-    Every chart moves as the mean place of its pixels does, hence limbs on their own.
+
+def _shift(old: State, new: State) -> np.ndarray:
+    """[2] whole pixels that the body has moved: as far as most charts agree.
+
+    The mask's mean place says about how far; an arm that is lifted moves it too, so the
+    neighbourhood is searched. Large people are looked at in larger steps.
     """
-    shift = _shifts(old, new)[new.chart]
-    rows, columns = np.indices(new.chart.shape)
-    y = rows + new.corner[0] - old.corner[0] - shift[..., 0]
-    x = columns + new.corner[1] - old.corner[1] - shift[..., 1]
-    height, width = old.chart.shape
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return (np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)), inside
+    step = max(1, int(np.sqrt((new.chart > 0).sum()) / _FINE))
+    grid = np.s_[::step, ::step]
+    start = np.rint(_middle(new) - _middle(old))
+
+    def agreement(shift: np.ndarray) -> int:
+        (rows, columns), known = _carry(old, new, shift)
+        chart = old.chart[rows[::step], columns[:, ::step]]
+        return (known[grid] & (chart == new.chart[grid]) & (chart > 0)).sum()
+
+    reach = step * np.arange(-_SEARCH, _SEARCH + 1)
+    shifts = [np.add(start, (y, x)) for y in reach for x in reach]
+    shifts.sort(key=lambda shift: np.abs(shift - start).sum())  # of equals the nearest
+    return max(shifts, key=agreement)
 
 
-def _shifts(old: State, new: State) -> np.ndarray:
-    """[25, 2] whole pixels that each chart has moved; row 0 is the whole person's."""
-    (first, many), (second, more) = (_places(s.chart, s.corner) for s in (old, new))
-    moved = np.tile(second[0] - first[0], (NUM_CHARTS, 1))
-    sure = np.minimum(many, more) >= _FEW
-    moved[sure] = (second - first)[sure]
-    return np.rint(moved).astype(int)
-
-
-def _places(chart: np.ndarray, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[25, 2] mean place and [25] number of every chart's pixels; row 0: of all."""
-    yx = np.argwhere(chart > 0)
-    label = chart[chart > 0]
-    count = np.bincount(label, minlength=NUM_CHARTS)
-    total = np.stack([np.bincount(label, yx[:, a], NUM_CHARTS) for a in (0, 1)], axis=1)
-    count[0], total[0] = count.sum(), total.sum(0)
-    return total / np.maximum(count, 1)[:, None] + corner, count
+def _middle(state: State) -> np.ndarray:
+    """[2] mean place of the mask's pixels."""
+    mask = state.chart > 0
+    sums = [mask.sum(1 - axis) @ np.arange(n) for axis, n in enumerate(mask.shape)]
+    return np.array(sums) / max(mask.sum(), 1) + state.corner
 
 
 def _euro(
