@@ -120,8 +120,14 @@ def test_masks_boxes_and_scores_stay_those_of_the_frame():
 def test_joints_at_rest_are_low_passed_and_those_of_who_walks_by_are_not_held_back():
     """At rest share = 1 / (1 + rate / (2 pi 2 Hz)), 0.3345 at 25 frames a second."""
     at = np.c_[np.full((17, 2), 30.0), np.ones(17)]
-    people = [person(body(), (10 + 5 * t, 20 + 3 * t),
-                     keypoints=np.add(at, (5.0 * t, 3.0 * t, 0))) for t in range(9)]  # fmt: skip
+    people = [
+        person(
+            body(),
+            (10 + 5 * t, 20 + 3 * t),
+            keypoints=np.add(at, (5.0 * t, 3.0 * t, 0)),
+        )
+        for t in range(9)
+    ]
     for before, after in zip(people, steadied(people), strict=True):
         np.testing.assert_allclose(after.keypoints, before.keypoints, atol=1e-4)
     small = np.add(at, (0.01, 0, 0))  # so slow that the speed adds next to nothing
