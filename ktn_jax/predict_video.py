@@ -142,10 +142,10 @@ def _sink(name: str, out: Path, video: Video, pictures: bool) -> Iterator[Put]:
     if name == "json":
         with _write_json(out / f"{stem}.json", video) as put:
             yield put
-    elif form.draw is not None and not pictures:
+    elif name in outputs.DRAWN and not pictures:
         path = out / f"{stem}{Path(form.ending).stem}.mp4"
         with write_mp4(path, video.rate) as write:
-            yield lambda scene, frame: write(form.draw(scene), frame.seconds)
+            yield lambda scene, frame: write(outputs.DRAWN[name](scene), frame.seconds)
     else:
         folder = out / stem
         yield lambda scene, _: files.write_bytes(
