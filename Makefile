@@ -23,7 +23,7 @@ lint: .venv/test.stamp
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-.venv/test.stamp: requirements.txt requirements-pretrained.txt requirements-dev.txt
+.venv/test.stamp: requirements.txt requirements-pretrained.txt requirements-video.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@

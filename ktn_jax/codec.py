@@ -131,7 +131,8 @@ class Codec:
         height, width = fields.center.shape
         found = min(self.max_instances, height * width)
         peak, cell = jax.lax.top_k(_peaks(fields.center).reshape(-1), found)
-        fit = _fit(fields, _sharpen(fields, embedding.read_seeds(fields, cell)))
+        seeds = _sharpen(fields, embedding.read_seeds(fields, cell))
+        fit = _fit(fields, seeds)
         belongs = jnp.exp(fit) * jax.nn.sigmoid(fields.mask)  # [K, h, w]
         quality = jax.nn.sigmoid(fields.quality.reshape(-1)[cell])
         score = peak * quality * _mean_posterior(belongs)
@@ -148,6 +149,7 @@ class Codec:
             box=jnp.where(valid[:, None], box, 0.0),
             keypoints=_read_keypoints(fields.keypoints, belongs) * valid[:, None, None],
             owner=owner,
+            tag=jnp.where(valid[:, None], seeds.tag[rank], 0.0),
             **surface,
         )
 

@@ -118,6 +118,7 @@ def _person(
         iuv=np.stack([chart[box], u[box], v[box]], axis=-1) * mine[..., None],
         parts=parts[box] * mine,
         keypoints=keypoints,
+        tag=None if instances.tag is None else instances.tag[k],
     )
 
 

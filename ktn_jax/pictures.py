@@ -61,7 +61,8 @@ def overlay(image: Rgb, people: Sequence[Prediction]) -> Rgb:
 def _draw_person(draw: ImageDraw.ImageDraw, person: Prediction) -> None:
     x, y, w, h = (int(v) for v in person.bbox)
     draw.rectangle((x, y, x + w - 1, y + h - 1), outline=(255, 255, 255))
-    draw.text((x + 2, y + 1), f"{person.score:.2f}", fill=(255, 255, 255))
+    number = f"{person.track}: " if person.track else ""
+    draw.text((x + 2, y + 1), f"{number}{person.score:.2f}", fill=(255, 255, 255))
     for a, b in SKELETON:
         first, second = person.keypoints[a - 1], person.keypoints[b - 1]
         if min(first[2], second[2]) >= KEYPOINT_SHOWN:

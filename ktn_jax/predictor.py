@@ -8,8 +8,7 @@ The longer side of a photograph is brought to the export's canvas; a few canvas 
 (square, 3:4, 4:3) cover all aspects, so a whole folder compiles at most three times.
 """
 
-import collections
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from ktn_jax.errors import UserError
 from ktn_jax.geometry import Affine, letterbox
 from ktn_jax.models.network import CANVAS_MULTIPLE
 from ktn_jax.records import Example, Prediction
+from ktn_jax.structs import Instances
 
 SHORT_SIDE = 0.75  # of the oblong canvases, as a share of the long side
 
@@ -68,10 +68,10 @@ class Predictor:
         photograph: a path, a PIL picture, or [H, W, 3] u8 RGB. UserError for what is none.
         """
         item = self.prepare(None, pixels(photograph))
-        [(_, people)] = self._run([item], 1)
+        [(_, people)] = self._unpack([item], self._run([item], 1))
         return people
 
-    def prepare(self, key: Hashable, image: np.ndarray) -> Item:
+    def prepare(self, key: Any, image: np.ndarray) -> Item:
         """A photograph on the smallest canvas that holds it. image: [H, W, 3] u8 RGB."""
         size = image.shape[:2]
         shape = canvas_shape(size, self.export.canvas)
@@ -81,30 +81,42 @@ class Predictor:
     def stream(self, items: Iterable[Item]) -> Iterator[tuple[Any, list[Prediction]]]:
         """(key, people) of every item; items of one canvas shape go `batch` at a time.
 
-        They come in the order in which batches fill, so in order for batch 1. One batch
-        a shape is held; the device works on the next while the host takes out the last.
+        They come in the order in which batches fill: in order, where all have one shape
+        or the batch is 1. The device works on one batch while the host unpacks the last.
         """
-        waiting: collections.defaultdict[Any, list[Item]] = collections.defaultdict(list)
+        ahead = None
+        for batch in self._batches(items):
+            started = batch, self._run(batch, self.batch)
+            if ahead is not None:
+                yield from self._unpack(*ahead)
+            ahead = started
+        if ahead is not None:
+            yield from self._unpack(*ahead)
+
+    def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """Full batches of one canvas shape as they fill, the rest at the end."""
+        waiting: dict[tuple[int, ...], list[Item]] = {}
         for item in items:
-            batch = waiting[item.canvas.shape]
+            batch = waiting.setdefault(item.canvas.shape, [])
             batch.append(item)
             if len(batch) == self.batch:
-                yield from self._run(batch, self.batch)
-                batch.clear()
-        for batch in waiting.values():
-            if batch:
-                yield from self._run(batch, self.batch)
+                yield waiting.pop(item.canvas.shape)
+        yield from waiting.values()
 
-    def _run(
-        self, batch: Sequence[Item], size: int
-    ) -> Iterator[tuple[Any, list[Prediction]]]:
-        """One call. size: the compiled batch; a short one is padded."""
+    def _run(self, batch: Sequence[Item], size: int) -> Instances:
+        """One call, not waited for. size: the compiled batch; a short one is padded."""
         canvases = np.stack([item.canvas for item in batch])
         padding = [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)]
-        found = inference.host(self.export.run(np.pad(canvases, padding)))
+        return self.export.run(np.pad(canvases, padding))
+
+    def _unpack(
+        self, batch: Sequence[Item], instances: Instances
+    ) -> Iterator[tuple[Any, list[Prediction]]]:
+        """The people of each item of a call."""
+        found = inference.host(instances)
         for row, item in enumerate(batch):
-            instances = inference.one_image(found, row)
-            people = inference.unpack(instances, item.to_image, item.size, row)
+            one = inference.one_image(found, row)
+            people = inference.unpack(one, item.to_image, item.size, row)
             kept = [person for person in people if person.score >= self.min_score]
             yield item.key, kept[: self.max_people]
 

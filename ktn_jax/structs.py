@@ -86,6 +86,7 @@ class Instances:
     chart: Array  # [B, H, W] u8 0..24, 0 where nobody is
     uv: Array  # [B, H, W, 2] u8: 255 U, 255 V
     parts: Array  # [B, H, W] u8 0..14
+    tag: Array | None = None  # [B, K, T] f32; None: of an export from before it was kept
 
 
 @struct.dataclass

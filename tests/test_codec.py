@@ -171,3 +171,11 @@ def test_every_cell_of_a_heat_map_is_the_gaussian_to_the_last_bit():
     np.testing.assert_array_equal(found, expected)
     tiny = np.finfo(np.float32).tiny
     assert ((found > 0) & (found < tiny)).any() and (found == 0).any()
+
+
+def test_tags_are_those_of_each_person_s_cells(decode):
+    """perfect_fields gives every cell of slot s the tag (2 s, 2 s, 2 s, 2 s)."""
+    people, _, found = circle(SCENES["eight"], decode)
+    expected = np.repeat(2.0 * np.arange(len(people))[:, None], 4, axis=1)
+    np.testing.assert_allclose(found.tag[matches(people, found)], expected, atol=0.1)
+    assert not found.tag[~found.valid].any()

@@ -32,11 +32,12 @@ FLOORS = [
         "evaluation.point_errors", "evaluation.breakdown", "evaluation.diagnosis",
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
         "pictures",
+        "smoothing", "tracking", "video",
     },
     {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
     {"exports", "evaluation.evaluate", "training"},
     {"export", "predictor"},
-    {"predict"},
+    {"predict", "predict_video"},
     {"demo", "graph.__main__"},
 ]  # fmt: skip
 # Rooms of one floor may import within their own folder, and nothing else of the floor.

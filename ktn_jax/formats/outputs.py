@@ -35,8 +35,28 @@ class Output(NamedTuple):
     encode: Callable[[Scene], bytes]
 
 
-def _plane(plane: str, colors: np.ndarray) -> Callable[[Scene], bytes]:
-    return lambda s: png(colored.over_grey(s.image, s.people, plane=plane, colors=colors))
+def _plane(plane: str, colors: np.ndarray) -> Callable[[Scene], np.ndarray]:
+    return lambda s: colored.over_grey(s.image, s.people, plane=plane, colors=colors)
+
+
+# What is for the eye, [H, W, 3] u8 RGB: a picture, or a frame of a video.
+DRAWN: dict[str, Callable[[Scene], np.ndarray]] = {
+    "overlay": lambda s: pictures.overlay(s.image, s.people),
+    "segm": _plane("I", PARULA),
+    "u": _plane("U", PARULA),
+    "v": _plane("V", PARULA),
+    "segm-viridis": _plane("I", VIRIDIS),
+    "u-viridis": _plane("U", VIRIDIS),
+    "v-viridis": _plane("V", VIRIDIS),
+    "magic-animate": lambda s: colored.magic_animate(s.people, s.size),
+    "controlnet": lambda s: colored.controlnet(s.people, s.size),
+    "viton": lambda s: colored.viton(s.people, s.size),
+    "contour": lambda s: colored.contour(s.image, s.people),
+}
+
+
+def _picture(name: str) -> Output:
+    return Output(f"_{name.replace('-', '_')}.png", lambda s: png(DRAWN[name](s)))
 
 
 def _results(scene: Scene, field: str | None = None) -> bytes:
@@ -48,7 +68,7 @@ OUTPUTS = {
     "iuv": Output("_iuv.png", lambda s: raster.iuv_png(s.people, s.size)),
     "iuv-rgb": Output("_iuv_rgb.png", lambda s: raster.iuv_rgb_png(s.people, s.size)),
     "inds": Output("_inds.png", lambda s: raster.inds_png(s.people, s.size)),
-    "overlay": Output("_overlay.png", lambda s: png(pictures.overlay(s.image, s.people))),
+    "overlay": _picture("overlay"),
     "json": Output(".json", _results),
     "masks": Output("_masks.json", lambda s: _results(s, "segmentation")),
     "keypoints": Output("_keypoints.json", lambda s: _results(s, "keypoints")),
@@ -59,20 +79,16 @@ OUTPUTS = {
     "detectron2-pkl": Output(
         "_detectron2.pkl", lambda s: detectron2.dump_pickle(s.people, s.file_name)
     ),
-    "segm": Output("_segm.png", _plane("I", PARULA)),
-    "u": Output("_u.png", _plane("U", PARULA)),
-    "v": Output("_v.png", _plane("V", PARULA)),
-    "segm-viridis": Output("_segm_viridis.png", _plane("I", VIRIDIS)),
-    "u-viridis": Output("_u_viridis.png", _plane("U", VIRIDIS)),
-    "v-viridis": Output("_v_viridis.png", _plane("V", VIRIDIS)),
-    "magic-animate": Output(
-        "_magic_animate.png", lambda s: png(colored.magic_animate(s.people, s.size))
-    ),
-    "controlnet": Output(
-        "_controlnet.png", lambda s: png(colored.controlnet(s.people, s.size))
-    ),
-    "viton": Output("_viton.png", lambda s: png(colored.viton(s.people, s.size))),
-    "contour": Output("_contour.png", lambda s: png(colored.contour(s.image, s.people))),
+    "segm": _picture("segm"),
+    "u": _picture("u"),
+    "v": _picture("v"),
+    "segm-viridis": _picture("segm-viridis"),
+    "u-viridis": _picture("u-viridis"),
+    "v-viridis": _picture("v-viridis"),
+    "magic-animate": _picture("magic-animate"),
+    "controlnet": _picture("controlnet"),
+    "viton": _picture("viton"),
+    "contour": _picture("contour"),
     "cutout": Output("_cutout.png", lambda s: png(raster.cutout(s.image, s.people))),
     "texture": Output("_texture.png", lambda s: texture.atlas_png(s.image, s.people)),
     "points": Output("_points.csv", lambda s: texture.points_csv(s.people)),
