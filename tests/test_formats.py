@@ -1,5 +1,6 @@
 """Every output format against a picture of two people whose answer is known by hand."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ktn_jax import predict
+from ktn_jax import exports, predict
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation.encoded import decode_rle, read_iuv
 from ktn_jax.formats import colored, outputs, raster, texture
 from ktn_jax.formats.colormaps import PARULA, VIRIDIS
 from ktn_jax.records import Prediction
+from ktn_jax.structs import Instances
 
 SIZE = (8, 10)
 IMAGE = np.random.default_rng(0).integers(1, 255, (*SIZE, 3)).astype(np.uint8)
@@ -104,9 +106,30 @@ def test_detectron2_s_dump_has_its_names_and_no_foreign_class():
         assert arrays["scores"].tolist() == content["scores"].tolist()
 
 
-def test_colour_maps_are_opencv_s():
-    assert PARULA[[0, 255]].tolist() == [[53, 42, 135], [249, 251, 14]]
-    assert VIRIDIS[[0, 255]].tolist() == [[68, 1, 84], [253, 231, 37]]
+# every 32nd colour and the last of cv2.applyColorMap (OpenCV 4.14 and 5.0, RGB), and the
+# SHA-256 of all 256 as bytes
+OPENCV = {
+    "parula": (
+        PARULA,
+        [[53, 42, 135], [3, 99, 225], [20, 133, 212], [7, 167, 198], [57, 185, 157],
+         [147, 191, 114], [218, 186, 85], [252, 207, 45], [249, 251, 14]],
+        "fa607f470c0499170769934d2c88fe6e682b70558780e7fbf8614ee678b6e08f",
+    ),
+    "viridis": (
+        VIRIDIS,
+        [[68, 1, 84], [71, 45, 123], [59, 82, 139], [44, 114, 142], [33, 145, 140],
+         [40, 174, 128], [94, 201, 98], [173, 220, 48], [253, 231, 37]],
+        "18545f7c72a02f02a54f2e3f6ff9dcf357e0190ab9117a1f8fae44c6eaf179e0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPENCV)
+def test_colour_maps_are_opencv_s(name):
+    table, anchors, digest = OPENCV[name]
+    assert table[[*range(0, 256, 32), 255]].tolist() == anchors
+    assert table.shape == (256, 3) and table.dtype == np.uint8
+    assert hashlib.sha256(table.tobytes()).hexdigest() == digest
 
 
 def test_presets_have_their_background_and_colours():
@@ -178,6 +201,46 @@ def test_formats_are_read_from_a_list_and_unknown_ones_refused():
     assert outputs.parse("npz, iuv,npz") == ("npz", "iuv")
     with pytest.raises(UserError, match="unknown format jet; known: iuv"):
         outputs.parse("iuv,jet")
+    for nothing in ("", " , "):
+        with pytest.raises(UserError, match=f"unknown format '{nothing}'; known: iuv"):
+            outputs.parse(nothing)
+
+
+def crowd_of_three(canvases):
+    """Instances of three people side by side on every canvas, the middle one best."""
+    batch, side = canvases.shape[:2]
+    owner = np.repeat(np.arange(3, dtype=np.int8), 20)[None].repeat(60, axis=0)
+    owner = np.pad(owner, ((0, side - 60), (0, side - 60)), constant_values=-1)
+    seen = (owner >= 0).astype(np.uint8)
+    boxes = np.array([[0, 20 * k, 60, 20 * k + 20] for k in range(3)], np.float32)
+    one = {
+        "valid": np.ones(3, bool),
+        "score": np.array([0.5, 0.9, 0.7], np.float32),
+        "quality": np.ones(3, np.float32),
+        "box": boxes,
+        "keypoints": np.zeros((3, 17, 3), np.float32),
+        "owner": owner,
+        "chart": seen,
+        "uv": np.stack([seen, seen], axis=-1),
+        "parts": seen,
+    }
+    return Instances(**{k: np.repeat(v[None], batch, axis=0) for k, v in one.items()})
+
+
+def test_the_best_people_stay_where_their_number_is_bounded(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    monkeypatch.setattr(exports, "read_export", lambda _: (crowd_of_three, 64))
+    for flags, scores in (
+        (["--max-people=2"], [0.9, 0.7]),
+        (["--max-people=9"], [0.9, 0.7, 0.5]),
+        (["--min-score=0.6"], [0.9, 0.7]),
+        ([], [0.9, 0.7, 0.5]),
+    ):
+        out = tmp_path / "".join(flags)
+        arguments = ["e", str(tmp_path / "a.png"), f"--out={out / 'o'}", "--format=json"]
+        assert not predict.main([*arguments, *flags])
+        found = json.loads((out / "o" / "a.json").read_text())
+        assert [one["score"] for one in found] == pytest.approx(scores), flags
 
 
 def test_a_wrong_number_of_people_is_one_line(capsys):
