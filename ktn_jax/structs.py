@@ -86,6 +86,8 @@ class Instances:
     chart: Array  # [B, H, W] u8 0..24, 0 where nobody is
     uv: Array  # [B, H, W, 2] u8: 255 U, 255 V
     parts: Array  # [B, H, W] u8 0..14
+    # [B, H, W] u8: 255 P(somebody is here, and of this chart); None: of an older export
+    confidence: Array | None = None
 
 
 @struct.dataclass
