@@ -61,13 +61,14 @@ def unpack(
     size: (height, width) of the image.
     """
     maps = [
-        to_image.labels(plane, size, outside)
+        None if plane is None else to_image.labels(plane, size, outside)
         for plane, outside in [
             (instances.owner, -1),
             (instances.chart, 0),
             (instances.uv[..., 0], 0),
             (instances.uv[..., 1], 0),
             (instances.parts, 0),
+            (instances.confidence, 0),
         ]
     ]
     people = [
@@ -81,11 +82,11 @@ def _person(
     k: int,
     instances: Instances,
     to_image: Affine,
-    maps: list[np.ndarray],
+    maps: list[np.ndarray | None],
     image_id: int,
 ) -> Prediction | None:
     """Instance k, or None where its box holds no pixel of the image."""
-    owner, chart, u, v, parts = maps
+    owner, chart, u, v, parts, confidence = maps
     corners = to_image(instances.box[k].reshape(2, 2))
     size = np.array(owner.shape)
     y0, x0 = np.clip(np.floor(corners[0] + 0.5).astype(int), 0, size)
@@ -104,6 +105,7 @@ def _person(
         iuv=np.stack([chart[box], u[box], v[box]], axis=-1) * mine[..., None],
         parts=parts[box] * mine,
         keypoints=keypoints,
+        confidence=None if confidence is None else confidence[box] * mine,
     )
 
 

@@ -52,3 +52,6 @@ class Prediction(NamedTuple):
     iuv: np.ndarray  # [height, width, 3] u8: chart (0 not this person), 255 U, 255 V
     parts: np.ndarray  # [height, width] u8 0..14
     keypoints: np.ndarray  # [17, 3] f32 (y, x, score in [0, 1])
+    # [height, width] u8: 255 P(the chart is right), 0 not this person; None where an
+    # export is too old to say
+    confidence: np.ndarray | None = None
