@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ktn_jax import exports, predict
+from ktn_jax import exports, inference, predict
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation.encoded import decode_rle, read_iuv
 from ktn_jax.formats import colored, outputs, raster, texture
 from ktn_jax.formats.colormaps import PARULA, VIRIDIS
+from ktn_jax.geometry import Affine
 from ktn_jax.records import Prediction
 from ktn_jax.structs import Instances
 
@@ -22,14 +23,17 @@ IMAGE = np.random.default_rng(0).integers(1, 255, (*SIZE, 3)).astype(np.uint8)
 
 
 def person(bbox, score, pixels):
-    """pixels: {(row, column) in the box: (chart, 255 U, 255 V)}."""
+    """pixels: {(row, column) in the box: (chart, 255 U, 255 V)}.
+
+    Confidence is 250 at the last pixel, 10 less at the one before it, and so on.
+    """
     iuv = np.zeros((bbox[3], bbox[2], 3), np.uint8)
-    for at, value in pixels.items():
-        iuv[at] = value
+    confidence = np.zeros((bbox[3], bbox[2]), np.uint8)
+    for fewer, (at, value) in zip(range(len(pixels))[::-1], pixels.items(), strict=True):
+        iuv[at], confidence[at] = value, 250 - 10 * fewer
     joints = np.c_[np.arange(17) + 0.5, np.arange(17) * 2 + 0.5, np.full(17, 0.5)]
-    return Prediction(
-        7, np.array(bbox, np.int32), score, 0.5, iuv, iuv[..., 0] // 2, joints
-    )
+    box, parts = np.array(bbox, np.int32), iuv[..., 0] // 2
+    return Prediction(7, box, score, 0.5, iuv, parts, joints, confidence)
 
 
 # (x, y) = (2, 1): pixels (row 1, column 2) and (2, 4); (5, 4): pixel (4, 5)
@@ -87,8 +91,21 @@ def test_npz_holds_everything_and_nobody_is_an_empty_one():
         assert arrays["keypoints"][0, 1].tolist() == [2.5, 1.5, 0.5]  # x, y, score
         np.testing.assert_array_equal(arrays["iuv_1"], PEOPLE[1].iuv)
         np.testing.assert_array_equal(arrays["parts_0"], PEOPLE[0].parts)
+        assert arrays["confidence_0"].tolist() == [[240, 0, 0], [0, 0, 250]]
+        assert arrays["quality"].tolist() == [0.5, 0.5]
     with np.load(io.BytesIO(made("npz", SCENE._replace(people=[])))) as arrays:
         assert arrays["bbox"].shape == (0, 4) and arrays["keypoints"].shape == (0, 17, 3)
+
+
+def test_confidence_is_said_of_pixels_and_people_unless_the_export_is_too_old():
+    entries = json.loads(made("json"))
+    # the mean over the person's two pixels, not over its box of six
+    assert [one["confidence"] for one in entries] == [0.9608, 0.9804]  # 245, 250 of 255
+    assert [one["quality"] for one in entries] == [0.5, 0.5]
+    old = SCENE._replace(people=[one._replace(confidence=None) for one in PEOPLE])
+    assert all("confidence" not in one for one in json.loads(made("json", old)))
+    with np.load(io.BytesIO(made("npz", old))) as arrays:
+        assert "iuv_1" in arrays and "confidence_1" not in arrays
 
 
 def test_detectron2_s_dump_has_its_names_and_no_foreign_class():
@@ -225,6 +242,24 @@ def crowd_of_three(canvases):
         "parts": seen,
     }
     return Instances(**{k: np.repeat(v[None], batch, axis=0) for k, v in one.items()})
+
+
+def test_each_person_has_the_confidence_of_its_own_pixels():
+    found = inference.one_image(crowd_of_three(np.zeros((1, 64, 64, 3), np.uint8)), 0)
+    columns = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    found.owner[21, 21] = -1  # nobody's, within the first person's box
+    half = Affine((0.5, 0.5))  # an image of half the canvas's size: every other pixel
+    for plane in (columns, None):
+        people = inference.unpack(found.replace(confidence=plane), half, (32, 32), 0)
+        assert [one.bbox[0] for one in people] == [10, 20, 0]
+        for one in people:
+            x, _, width, height = one.bbox
+            if plane is None:  # the exports of before
+                assert one.confidence is None
+                continue
+            expected = np.tile(2 * np.arange(x, x + width) + 1, (height, 1))
+            expected[10] *= np.arange(x, x + width) != 10
+            np.testing.assert_array_equal(one.confidence, expected)
 
 
 def test_the_best_people_stay_where_their_number_is_bounded(tmp_path, monkeypatch):
