@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from ktn_jax import exports, inference, predict
 from ktn_jax.errors import UserError
 from ktn_jax.evaluation.encoded import decode_rle, read_iuv
-from ktn_jax.formats import colored, outputs, raster, texture
+from ktn_jax.formats import colored, outputs, raster, texture, torch_file
 from ktn_jax.formats.colormaps import PARULA, VIRIDIS
 from ktn_jax.geometry import Affine
 from ktn_jax.records import Prediction
@@ -108,19 +109,70 @@ def test_confidence_is_said_of_pixels_and_people_unless_the_export_is_too_old():
         assert "iuv_1" in arrays and "confidence_1" not in arrays
 
 
-def test_detectron2_s_dump_has_its_names_and_no_foreign_class():
-    blob = made("detectron2-pkl")
-    [content] = pickle.loads(blob)
-    assert b"numpy._core" not in blob and b"ktn_jax" not in blob
+class TorchFile(pickle.Unpickler):
+    """Reads torch's form with numpy alone; foreign classes become dictionaries."""
+
+    def __init__(self, blob):
+        self.archive = zipfile.ZipFile(io.BytesIO(blob))
+        assert all(not record.compress_type for record in self.archive.infolist())
+        super().__init__(self.archive.open("archive/data.pkl"))
+        self.named = set()
+
+    def find_class(self, module, name):
+        self.named.add(f"{module}.{name}")
+        if name == "_rebuild_tensor_v2":
+            return lambda storage, offset, shape, strides, gradient, hooks: (
+                np.lib.stride_tricks.as_strided(
+                    storage[offset:], shape, np.multiply(strides, storage.itemsize)
+                ).copy()
+            )
+        types = {"FloatStorage": "<f4", "LongStorage": "<i8"}
+        return types.get(name) or type(
+            name, (dict if name == "OrderedDict" else object,), {}
+        )
+
+    def persistent_load(self, key):
+        kind, dtype, number, place, size = key
+        assert (kind, place) == ("storage", "cpu")
+        array = np.frombuffer(self.archive.read(f"archive/data/{number}"), dtype)
+        assert len(array) == size
+        return array
+
+
+def test_detectron2_s_dump_is_what_torch_save_makes_of_its_classes():
+    reader = TorchFile(made("detectron2-pkl"))
+    [content] = reader.load()
+    assert reader.archive.read("archive/version") == b"3\n"
+    result = "densepose.structures.chart_result.DensePoseChartResultWithConfidences"
+    torch = {"_utils._rebuild_tensor_v2", "FloatStorage", "LongStorage"}
+    own = {result, "collections.OrderedDict", *(f"torch.{name}" for name in torch)}
+    assert reader.named == own
     assert content["file_name"] == "a.jpg"
     assert content["pred_boxes_XYXY"].tolist() == [[2, 1, 5, 3], [5, 4, 6, 5]]
+    assert content["scores"].tolist() == pytest.approx([0.9, 0.4])
     first = content["pred_densepose"][0]
-    assert first.labels.tolist() == [[1, 0, 0], [0, 0, 24]]
+    assert first.labels.dtype == np.int64 and first.labels.tolist() == [
+        [1, 0, 0],
+        [0, 0, 24],
+    ]
     assert first.uv.shape == (2, 2, 3) and first.uv[:, 1, 2].tolist() == [1, 0]
+    names = "sigma_1 sigma_2 kappa_u kappa_v fine_segm_confidence coarse_segm_confidence"
+    assert all(getattr(first, name) is None for name in names.split())
     with np.load(io.BytesIO(made("detectron2"))) as arrays:
         np.testing.assert_array_equal(arrays["labels_0"], first.labels)
         np.testing.assert_array_equal(arrays["uv_0"], first.uv)
         assert arrays["scores"].tolist() == content["scores"].tolist()
+
+
+def test_only_what_torch_files_can_hold_is_written():
+    value = [{"a": (1, True, None, -7), "é": [False]}, np.arange(6.0, dtype=np.float32)]
+    blob = torch_file.saved([value, np.eye(3, dtype=np.int64)[:, ::2]])
+    [plain, ramp], eye = TorchFile(blob).load()
+    assert plain == value[0] and ramp.tolist() == [0, 1, 2, 3, 4, 5]
+    assert eye.tolist() == [[1, 0], [0, 0], [0, 1]]
+    for wrong in (1.5, np.zeros(2), b"bytes"):
+        with pytest.raises(ValueError, match="has no form in a torch file"):
+            torch_file.saved([wrong])
 
 
 # every 32nd colour and the last of cv2.applyColorMap (OpenCV 4.14 and 5.0, RGB), and the
@@ -200,6 +252,30 @@ def test_the_atlas_has_detectron2_s_layout_and_averages_over_frames():
     mean = (IMAGE[1, 2] / 2 + (IMAGE // 2)[1, 2] / 2).round()
     assert texture.atlas(two)[0, 0, :3].tolist() == mean.tolist()
     assert pixels("texture").shape == (1200, 1600, 4)
+
+
+def test_holes_are_filled_by_the_nearest_texel_of_the_same_chart():
+    rng = np.random.default_rng(0)
+    drawn = np.zeros((60, 40, 4), np.uint8)
+    seen = rng.random((60, 40)) < 0.02
+    seen[:10, :10] = False  # chart 1: unseen
+    seen[10:20, :10] = False  # chart 2: one texel, far from its neighbours
+    seen[10, 9] = True
+    seen[5::10, 5::10] = True
+    seen[5, 5] = seen[15, 5] = False
+    drawn[seen] = np.c_[rng.integers(1, 255, (seen.sum(), 3)), np.full(seen.sum(), 255)]
+    whole = texture.filled(drawn)
+    assert not whole[:10, :10].any() and (whole[..., 3].astype(bool).sum() == 2300)
+    for y, x in np.ndindex(60, 40):
+        corner = np.array([y // 10 * 10, x // 10 * 10])
+        tile = seen[corner[0] : corner[0] + 10, corner[1] : corner[1] + 10]
+        at = np.argwhere(tile) + corner
+        if len(at):  # several may be as near as each other
+            away = np.square(at - [y, x]).sum(1)
+            nearest = at[away == away.min()]
+            assert whole[y, x].tolist() in [drawn[i, j].tolist() for i, j in nearest]
+    assert (pixels("texture-filled")[:200, :200] == [*IMAGE[1, 2], 255]).all()
+    assert pixels("texture-filled").shape == (1200, 1600, 4)
 
 
 def test_points_say_where_a_surface_cell_is_seen():
