@@ -170,18 +170,21 @@ class Codec:
     def _label(
         self, fields: Fields, fit: Array, valid: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """Instance, chart, (U, V) and part of every canvas pixel.
+        """Instance, chart, (U, V), part and confidence of every canvas pixel.
 
         fit: [K, h, w] logits of belonging. Logits, not labels, are brought to full
         resolution (as the paper's heads do).
         """
-        mask = maps.upsample(fields.mask)
+        mask = jax.nn.sigmoid(maps.upsample(fields.mask))
         height, width = mask.shape
         owner = _assign(fit, valid, jnp.log(self.min_posterior))
-        owner = jnp.where(jax.nn.sigmoid(mask) > self.mask_threshold, owner, -1)
+        owner = jnp.where(mask > self.mask_threshold, owner, -1)
         someone = owner >= 0
         # background is decided by the mask, so that only true charts and parts compete
-        chart = maps.upsample(fields.chart[..., 1:]).argmax(-1) + 1
+        charts = maps.upsample(fields.chart[..., 1:])
+        chart = charts.argmax(-1) + 1
+        # P(somebody) P(chart | somebody): the chart's softmax among the 24, at its maximum
+        confidence = mask * jax.nn.softmax(charts).max(-1)
         parts = maps.upsample(fields.parts[..., 1:]).argmax(-1) + 1
         pixels = maps.cell_centers(height, width).reshape(-1, 2) / STRIDE
         uv = maps.sample_channel(fields.uv, chart.reshape(-1), pixels)
@@ -190,6 +193,9 @@ class Codec:
             "chart": jnp.where(someone, chart, 0).astype(jnp.uint8),
             "uv": jnp.where(someone[..., None], uv, 0).astype(jnp.uint8),
             "parts": jnp.where(someone, parts, 0).astype(jnp.uint8),
+            "confidence": jnp.where(someone, jnp.round(255 * confidence), 0).astype(
+                jnp.uint8
+            ),
         }
         return owner, surface
 

@@ -75,13 +75,14 @@ def unpack(
     size: (height, width) of the image.
     """
     maps = [
-        to_image.labels(plane, size, outside)
+        None if plane is None else to_image.labels(plane, size, outside)
         for plane, outside in [
             (instances.owner, -1),
             (instances.chart, 0),
             (instances.uv[..., 0], 0),
             (instances.uv[..., 1], 0),
             (instances.parts, 0),
+            (instances.confidence, 0),
         ]
     ]
     people = [
@@ -95,11 +96,11 @@ def _person(
     k: int,
     instances: Instances,
     to_image: Affine,
-    maps: list[np.ndarray],
+    maps: list[np.ndarray | None],
     image_id: int,
 ) -> Prediction | None:
     """Instance k, or None where its box holds no pixel of the image."""
-    owner, chart, u, v, parts = maps
+    owner, chart, u, v, parts, confidence = maps
     corners = to_image(instances.box[k].reshape(2, 2))
     size = np.array(owner.shape)
     y0, x0 = np.clip(np.floor(corners[0] + 0.5).astype(int), 0, size)
@@ -119,6 +120,7 @@ def _person(
         parts=parts[box] * mine,
         keypoints=keypoints,
         tag=None if instances.tag is None else instances.tag[k],
+        confidence=None if confidence is None else confidence[box] * mine,
     )
 
 

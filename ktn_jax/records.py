@@ -52,6 +52,8 @@ class Prediction(NamedTuple):
     iuv: np.ndarray  # [height, width, 3] u8: chart (0 not this person), 255 U, 255 V
     parts: np.ndarray  # [height, width] u8 0..14
     keypoints: np.ndarray  # [17, 3] f32 (y, x, score in [0, 1])
+    # [height, width] u8: 255 P(the chart is right), 0 not this person; None: not known
+    confidence: np.ndarray | None = None
     tag: np.ndarray | None = None  # [T] f32 what tells people apart; None: not known
     track: int = 0  # the same along a video, from 1; 0: a photograph
 

@@ -86,7 +86,9 @@ class Instances:
     chart: Array  # [B, H, W] u8 0..24, 0 where nobody is
     uv: Array  # [B, H, W, 2] u8: 255 U, 255 V
     parts: Array  # [B, H, W] u8 0..14
-    tag: Array | None = None  # [B, K, T] f32; None: of an export from before it was kept
+    tag: Array | None = None  # [B, K, T] f32; None: not known
+    # [B, H, W] u8: 255 P(somebody is here, and of this chart); None: not known
+    confidence: Array | None = None
 
 
 @struct.dataclass

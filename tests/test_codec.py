@@ -100,6 +100,23 @@ def test_uv_returns_within_two_hundredths(name, decode):
         assert (found.chart[inner] == chart).mean() > 0.9
 
 
+def test_confidence_is_the_chart_s_share_of_the_24_times_the_mask(decode):
+    people = scene(SCENES["one"], SIZE)
+    fields = perfect_fields(CODEC.encode(people, (SIZE, SIZE)), SCENES["one"])
+    logits = np.random.default_rng(0).normal(size=25)
+    logits[[0, 7]] = 20, 7  # background is the mask's affair
+    found = decode(fields.replace(chart=0 * fields.chart + logits))
+    share = np.exp(logits[1:]).max() / np.exp(logits[1:]).sum()
+    inner = binary_erosion(people[0].mask, np.ones((2 * STRIDE + 1,) * 2))
+    sure = np.asarray(found.confidence[0])
+    assert sure.dtype == np.uint8
+    assert (sure[inner] == round(255 * 0.99 * share)).all()  # perfect_fields' mask: .99
+    assert (sure[np.asarray(found.owner[0]) < 0] == 0).all()
+    # bilinear logits: at the silhouette the mask is in doubt, and so is the pixel
+    rim = (np.asarray(found.owner[0]) == 0) & ~inner
+    assert sure[rim].min() < 0.7 * sure[inner].min()
+
+
 def test_keypoints_return_within_half_a_cell(decode):
     people, _, found = circle(SCENES["two apart"], decode)
     for person, k in zip(people, matches(people, found), strict=True):

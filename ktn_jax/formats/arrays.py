@@ -17,8 +17,9 @@ def npz(people: Sequence[Prediction], size: tuple[int, int]) -> bytes:
 
     size [2] i32 (height, width) of the photograph; bbox [n, 4] i32 (x, y, width, height);
     score, quality [n] f32; keypoints [n, 17, 3] f32 (x, y, score), pixel centres at +0.5;
-    iuv_K [height, width, 3] u8 (chart, 255 U, 255 V) and parts_K [height, width] u8 of
-    person K's box.
+    of person K's box [height, width]: iuv_K [.., 3] u8 (chart, 255 U, 255 V), parts_K u8,
+    and confidence_K u8, 255 times the probability that the chart is right (not there
+    where an export is too old to say).
     """
     arrays = {
         "size": np.array(size, np.int32),
@@ -32,6 +33,8 @@ def npz(people: Sequence[Prediction], size: tuple[int, int]) -> bytes:
     for number, person in enumerate(people):
         arrays[f"iuv_{number}"] = person.iuv
         arrays[f"parts_{number}"] = person.parts
+        if person.confidence is not None:
+            arrays[f"confidence_{number}"] = person.confidence
     return packed(arrays)
 
 

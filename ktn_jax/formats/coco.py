@@ -23,14 +23,17 @@ def result_entry(person: Prediction, size: tuple[int, int]) -> Entry:
     """A prediction as one entry of a results file: challenge form, plus COCO's fields.
 
     size: (height, width) of the image. Keypoints are pixel indices, as COCO's are.
+    quality is the predicted mask IoU, confidence the mean probability of the charts over
+    the person's pixels (not there where an export is too old to say).
     """
     x, y, width, height = (int(v) for v in person.bbox)
+    seen = person.iuv[..., 0] > 0
     mask = np.zeros(size, np.uint8, order="F")
-    mask[y : y + height, x : x + width] = person.iuv[..., 0] > 0
+    mask[y : y + height, x : x + width] = seen
     rle = coco_mask.encode(mask)
     uv_shape, uv_data = encode_iuv(person.iuv)
     joints = np.c_[person.keypoints[:, 1::-1] - 0.5, person.keypoints[:, 2]]
-    return {
+    entry = {
         "image_id": person.image_id,
         "category_id": PERSON,
         "score": round(person.score, 6),
@@ -39,7 +42,12 @@ def result_entry(person: Prediction, size: tuple[int, int]) -> Entry:
         "uv_data": uv_data,
         "keypoints": [round(float(v), 3) for v in joints.ravel()],
         "segmentation": {"size": list(size), "counts": rle["counts"].decode("ascii")},
+        "quality": round(person.quality, 4),
     }
+    if person.confidence is not None:
+        mean = person.confidence[seen].sum() / max(seen.sum(), 1) / 255
+        entry["confidence"] = round(float(mean), 4)
+    return entry
 
 
 def entries(

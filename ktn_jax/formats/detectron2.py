@@ -1,12 +1,10 @@
 """What detectron2's `apply_net.py dump` says of an image, without torch or densepose.
 
 The names and layouts are the dump's: pred_boxes_XYXY, scores, and for each person labels
-(charts of its box) and uv (two planes in [0, 1]). The .npz needs no pickle; the pickle
-has the dump's nesting and names no class outside numpy and python.
+(charts of its box) and uv (two planes in [0, 1]). The .npz needs no pickle; the .pkl is
+what the dump itself would be, for scripts that read it.
 """
 
-import io
-import pickle
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from ktn_jax.formats.arrays import packed
+from ktn_jax.formats.torch_file import Foreign, saved
 from ktn_jax.records import Prediction
 
-PROTOCOL = 4  # every python 3 since 3.4 reads it
+RESULT = ("densepose.structures.chart_result", "DensePoseChartResultWithConfidences")
+# the class's other attributes: None, as of detectron2's models without confidences
+CONFIDENCES = ("sigma_1", "sigma_2", "kappa_u", "kappa_v", "fine_segm_confidence",
+               "coarse_segm_confidence")  # fmt: skip
 
 
 def dump(people: Sequence[Prediction], file_name: str) -> dict[str, Any]:
@@ -52,22 +54,14 @@ def dump_npz(people: Sequence[Prediction], file_name: str) -> bytes:
     return packed(arrays)
 
 
-def dump_pickle(people: Sequence[Prediction], file_name: str) -> bytes:
-    """The dump as a pickle: a list of this image's one dictionary."""
-    stream = io.BytesIO()
-    _Pickler(stream, PROTOCOL).dump([dump(people, file_name)])
-    return stream.getvalue()
+def dump_torch(people: Sequence[Prediction], file_name: str) -> bytes:
+    """The dump as torch.save writes it: a list of this image's one dictionary.
 
-
-class _Pickler(pickle.Pickler):
-    """Writes arrays by the names numpy.ndarray alone.
-
-    numpy 2 would write numpy._core..., which the numpy of old environments lacks.
+    Its people are detectron2's own class, which whoever loads the file must have.
     """
-
-    def reducer_override(self, obj: Any) -> Any:
-        """How to build an array again; everything else as usual."""
-        if not isinstance(obj, np.ndarray):
-            return NotImplemented
-        plain = np.ascontiguousarray(obj)
-        return np.ndarray, (plain.shape, plain.dtype.str, bytearray(plain.tobytes()))
+    content = dump(people, file_name)
+    charts = [
+        Foreign(*RESULT, vars(one) | dict.fromkeys(CONFIDENCES))
+        for one in content["pred_densepose"]
+    ]
+    return saved([content | {"pred_densepose": charts}])

@@ -77,7 +77,7 @@ OUTPUTS = {
         "_detectron2.npz", lambda s: detectron2.dump_npz(s.people, s.file_name)
     ),
     "detectron2-pkl": Output(
-        "_detectron2.pkl", lambda s: detectron2.dump_pickle(s.people, s.file_name)
+        "_detectron2.pkl", lambda s: detectron2.dump_torch(s.people, s.file_name)
     ),
     "segm": _picture("segm"),
     "u": _picture("u"),
@@ -91,6 +91,9 @@ OUTPUTS = {
     "contour": _picture("contour"),
     "cutout": Output("_cutout.png", lambda s: png(raster.cutout(s.image, s.people))),
     "texture": Output("_texture.png", lambda s: texture.atlas_png(s.image, s.people)),
+    "texture-filled": Output(
+        "_texture_filled.png", lambda s: texture.atlas_png(s.image, s.people, fill=True)
+    ),
     "points": Output("_points.csv", lambda s: texture.points_csv(s.people)),
 }
 DEFAULT = "iuv,overlay,json"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from ktn_jax.anatomy import NUM_CHARTS
 from ktn_jax.formats.raster import png
@@ -70,9 +71,37 @@ def atlas(seen: Seen) -> np.ndarray:
     return np.dstack([mean.round(), alpha]).astype(np.uint8)
 
 
-def atlas_png(image: np.ndarray, people: Sequence[Prediction], side: int = TILE) -> bytes:
-    """The people's atlases beside each other, best first; one empty atlas for nobody."""
+def filled(drawn: np.ndarray) -> np.ndarray:
+    """The same atlas, unseen texels in the colour of the nearest seen one of their chart.
+
+    drawn: [6 N, 4 N, 4] u8 RGBA of `atlas`. A chart of which nothing was seen stays
+    transparent: what lies beside it in the atlas need not be near it on the body.
+    """
+    whole, side = drawn.copy(), len(drawn) // ROWS
+    for row, column in np.ndindex(ROWS, COLUMNS):
+        tile = whole[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        unseen = tile[..., 3] == 0
+        if not unseen.all():
+            nearest = distance_transform_edt(
+                unseen, return_distances=False, return_indices=True
+            )
+            tile[:] = tile[tuple(nearest)]
+    return whole
+
+
+def atlas_png(
+    image: np.ndarray,
+    people: Sequence[Prediction],
+    side: int = TILE,
+    *,
+    fill: bool = False,
+) -> bytes:
+    """The people's atlases beside each other, best first; one empty atlas for nobody.
+
+    fill: whether holes are closed, as by `filled`.
+    """
     tiles = [atlas(unwrap(image, person, side)) for person in people]
+    tiles = [filled(tile) for tile in tiles] if fill else tiles
     empty = np.zeros((ROWS * side, COLUMNS * side, 4), np.uint8)
     return png(np.concatenate(tiles or [empty], axis=1))
 
