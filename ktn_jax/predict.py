@@ -1,13 +1,16 @@
 """Batch prediction from an export: python -m ktn_jax.predict EXPORT INPUTS... --out DIR.
 
-INPUTS are files, folders (with all below), quoted globs, or @LIST. For every photograph
-NAME (its path within the folder, without suffix) it writes
+INPUTS are files, folders (all pictures below), quoted globs, or @LIST. For every
+photograph NAME (its path within the folder, without suffix) it writes
     NAME_iuv.png      full size; read by OpenCV its channels are I, 255 U, 255 V (so a
                       viewer that reads RGB sees R = V, G = U, B = I)
     NAME_overlay.png  charts, boxes and skeletons over the photograph
     NAME.json         the people in DensePose's challenge form, with keypoints and masks
 or, with --format, what docs/formats.md describes. A file that cannot be read is reported
 and skipped; then the exit status is 3. The same command again goes on where it stopped.
+
+A video file, or camera:0 (which Ctrl-C ends), gives NAME_overlay.mp4, NAME.json with all
+frames, and NAME/000001_iuv.png ...; people keep a number along it.
 """
 
 import argparse
@@ -25,10 +28,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ktn_jax import exports, files, inputs, streams
+from ktn_jax import exports, files, inputs, streams, video
 from ktn_jax.data.images import read_photograph
 from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
 from ktn_jax.formats import outputs
+from ktn_jax.predict_video import name_of, predict_video
 from ktn_jax.predictor import Item, Predictor
 from ktn_jax.records import Prediction
 
@@ -118,7 +122,7 @@ def predict_all(
 
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(left), unit="image", desc="predict") as bar,
+        tqdm(total=len(left), unit="image", desc="predict", disable=not left) as bar,
     ):
         written = streams.ordered(pool, write, model.stream(photos), ahead=2 * threads)
         for photo, people, fault in written:
@@ -131,6 +135,26 @@ def predict_all(
                 summary.skip(photo.input.path, fault.strerror)
             bar.update(summary.images + len(summary.skipped) - bar.n)
     return summary
+
+
+def predict_videos(
+    export: exports.Export,
+    films: Iterable[inputs.Input],
+    out: Path,
+    summary: Summary,
+    **settings: Any,
+) -> None:
+    """Follow people along videos, one after the other. settings: of predict_video."""
+    for film in films:
+        try:
+            seen = predict_video(export, str(film.path), out, name=film.name, **settings)
+        except UserError as error:
+            summary.skip(film.path, error)
+            continue
+        summary.images += seen.frames
+        summary.people += seen.tracks
+        for fault in seen.faults:
+            summary.skip(film.path, f"damaged, the rest was kept: {fault}")
 
 
 def is_done(one: inputs.Input, out: Path, formats: Iterable[str]) -> bool:
@@ -184,6 +208,9 @@ def command_line() -> argparse.ArgumentParser:
     )
     add("--threads", type=int, default=2, help="that read, and that write")
     add("--overwrite", action="store_true", help="make anew what is there already")
+    add("--smooth", action="store_true", help="videos: steady maps and keypoints over time")
+    add("--pictures", action="store_true", help="videos: pictures in place of mp4 files")
+    add("--frames", type=int, help="videos: the first so many")
     known = f"comma-separated, of {', '.join(outputs.OUTPUTS)}; default %(default)s"
     add("--format", default=outputs.DEFAULT, help=known)
     return parser
@@ -194,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     flags = command_line().parse_args(arguments)
     formats = outputs.parse(flags.format)
-    for name in ("threads", "batch", "max_people"):
+    for name in ("threads", "batch", "max_people", "frames"):
         value = getattr(flags, name)
         if value is not None and value < 1:
             flag = name.replace("_", "-")
@@ -210,8 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         export, min_score=flags.min_score, max_people=flags.max_people, batch=batch
     )
     endings = [outputs.OUTPUTS[name].ending for name in formats]
-    found = inputs.find_inputs(flags.inputs, endings, out=flags.out)
-    found = found[shard.index :: shard.count]
+    found = find(flags.inputs, endings, flags.out)[shard.index :: shard.count]
+    films = [one for one in found if video.is_video(str(one.path))]
+    photos = [one for one in found if one not in films]
     settings = {
         "weights": export.checksum,
         "canvas": export.canvas,
@@ -221,10 +249,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     check_settings(flags.out, settings, overwrite=flags.overwrite)
     if flags.overwrite:
-        clear(found, flags.out, endings)
+        clear(photos, flags.out, endings)
     start = time.monotonic()
-    summary = predict_all(model, found, flags.out, formats, threads=flags.threads)
+    summary = predict_all(model, photos, flags.out, formats, threads=flags.threads)
+    predict_videos(
+        export,
+        films,
+        flags.out,
+        summary,
+        formats=formats,
+        min_score=flags.min_score,
+        max_people=flags.max_people,
+        batch=batch,
+        smooth=flags.smooth,
+        pictures=flags.pictures,
+        limit=flags.frames,
+    )
     return report(summary, flags.out, len(found), time.monotonic() - start)
+
+
+def find(given: Sequence[str], endings: Sequence[str], out: Path) -> list[inputs.Input]:
+    """Files as inputs.find_inputs has them, and cameras."""
+    cameras = [text for text in given if video.CAMERA.fullmatch(text)]
+    others = [text for text in given if text not in cameras]
+    found = inputs.find_inputs(others, endings, out=out) if others else []
+    return found + [inputs.Input(Path(text), name_of(text)) for text in cameras]
 
 
 def clear(found: Iterable[inputs.Input], out: Path, endings: Sequence[str]) -> None:

@@ -1,20 +1,16 @@
-"""People along a video: python -m ktn_jax.predict_video EXPORT INPUT --out DIR.
+"""People along a video or before a camera, frame by frame: files of every format.
 
-INPUT is a video file or camera:0 (which Ctrl-C ends). Of a video NAME it writes, of the
-formats that formats/outputs.py names,
-    DIR/NAME_overlay.mp4      those for the eye, as videos (or pictures, with --pictures)
-    DIR/NAME/000001_iuv.png   the others, frame by frame
-    DIR/NAME.json             json: all frames' people, with their track and time
-A person keeps the number `track` from frame to frame. Damage in the file is reported,
-what could be read is kept, and the exit status is 3.
+Of a video NAME it writes, of the formats that formats/outputs.py names,
+    OUT/NAME_overlay.mp4      those for the eye, as videos (or pictures)
+    OUT/NAME/000001_iuv.png   the others, frame by frame
+    OUT/NAME.json             json: all frames' people, with their track and time
+A person keeps the number `track` from frame to frame.
 """
 
-import argparse
 import contextlib
 import itertools
 import json
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,9 +19,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from ktn_jax import exports, files
-from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
+from ktn_jax.errors import UserError
 from ktn_jax.formats import coco, outputs
-from ktn_jax.predictor import Predictor, load
+from ktn_jax.predictor import Predictor
 from ktn_jax.records import Prediction
 from ktn_jax.smoothing import Smoother
 from ktn_jax.tracking import Tracker
@@ -33,7 +29,6 @@ from ktn_jax.video import CAMERA, Frame, Video, open_video, write_mp4
 
 Put = Callable[[outputs.Scene, Frame], None]
 
-DEFAULT = "overlay,json"
 _FAINT = 0.5  # of min_score: a person who has a number is followed down to there
 
 
@@ -46,27 +41,31 @@ class Summary(NamedTuple):
 
 
 def predict_video(
-    model: Predictor,
+    export: exports.Export,
     source: str,
     out: Path,
     *,
     formats: Sequence[str],
+    name: str | None = None,
     min_score: float = 0.2,
     max_people: int | None = None,
+    batch: int = 1,
     smooth: bool = False,
     pictures: bool = False,
     limit: int | None = None,
 ) -> Summary:
     """Follow the people of a video and write the files; memory does not grow with it.
 
-    model: finds people; the fainter the people it gives, the longer somebody is followed.
-    source: see video.open_video.   formats: names of outputs.OUTPUTS.   min_score: people
-    below start no track.   max_people: the best of a frame.   smooth: whether maps and
-    keypoints are steadied.   pictures: whether formats for the eye are pictures too.
-    limit: frames.
+    source: see video.open_video.   formats: names of outputs.OUTPUTS.   name: of the
+    outputs, else the source's.   min_score: people below start no track.   max_people: the
+    best of a frame.   batch: frames a call.   smooth: whether maps and keypoints are
+    steadied.   pictures: whether formats for the eye are pictures too.   limit: frames.
+    Damage is in the summary's faults, and what could be read is kept; UserError where
+    nothing could.
     """
+    model = Predictor(export, min_score=_FAINT * min_score, batch=batch)
     tracker, smoother = Tracker(start=min_score), Smoother()
-    name = name_of(source)
+    name = name or name_of(source)
     count, tracks = 0, 0
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(source))
@@ -74,7 +73,7 @@ def predict_video(
         frames = itertools.islice(video.frames(), limit)
         frames = itertools.takewhile(lambda _: not stopped(), frames)
         bar = stack.enter_context(tqdm(total=limit or video.count, unit="frame", desc=name))
-        put = [stack.enter_context(_sink(f, out, video, pictures)) for f in formats]
+        put = [stack.enter_context(_sink(f, out / name, video, pictures)) for f in formats]
         items = (model.prepare(frame, frame.image) for frame in frames)
         for frame, people in model.stream(items):
             people = tracker.update(people)
@@ -99,19 +98,18 @@ def name_of(source: str) -> str:
 
 @contextlib.contextmanager
 def _sink(name: str, out: Path, video: Video, pictures: bool) -> Iterator[Put]:
-    """What takes the frames of one format."""
-    form, stem = outputs.OUTPUTS[name], name_of(video.name)
+    """What takes the frames of one format. out: without ending."""
+    form = outputs.OUTPUTS[name]
     if name == "json":
-        with _write_json(out / f"{stem}.json", video) as put:
+        with _write_json(out.with_name(f"{out.name}.json"), video) as put:
             yield put
     elif name in outputs.DRAWN and not pictures:
-        path = out / f"{stem}{Path(form.ending).stem}.mp4"
+        path = out.with_name(f"{out.name}{Path(form.ending).stem}.mp4")
         with write_mp4(path, video.rate) as write:
             yield lambda scene, frame: write(outputs.DRAWN[name](scene), frame.seconds)
     else:
-        folder = out / stem
         yield lambda scene, _: files.write_bytes(
-            folder / f"{scene.name}{form.ending}", form.encode(scene)
+            out / f"{scene.name}{form.ending}", form.encode(scene)
         )
 
 
@@ -162,70 +160,3 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@one_line_errors
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ktn_jax.predict_video",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("export", help="folder of an export")
-    parser.add_argument("input", help="a video file, or camera:0")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write")
-    parser.add_argument("--batch", type=int, default=1, help="frames a call")
-    parser.add_argument("--canvas", type=int, help="longer side; default the export's")
-    parser.add_argument(
-        "--test-time", choices=exports.TEST_TIMES, help="default the export's"
-    )
-    parser.add_argument(
-        "--min-score", type=float, default=0.2, help="people below start no track"
-    )
-    parser.add_argument("--max-people", type=int, help="the best of a frame; else all")
-    parser.add_argument("--frames", type=int, help="of the input; else all")
-    parser.add_argument(
-        "--smooth", action="store_true", help="steady maps and keypoints over time"
-    )
-    parser.add_argument(
-        "--pictures", action="store_true", help="pictures in place of mp4 files"
-    )
-    parser.add_argument(
-        "--format",
-        default=DEFAULT,
-        help=f"comma-separated, of {', '.join(outputs.OUTPUTS)}; default %(default)s",
-    )
-    flags = parser.parse_args(arguments)
-    for flag in ("batch", "max_people", "frames"):
-        number = getattr(flags, flag)
-        if number is not None and number < 1:
-            name = flag.replace("_", "-")
-            raise UserError(f"--{name}={number} is not a number from 1 on")
-    formats = outputs.parse(flags.format)
-    model = load(
-        flags.export,
-        canvas=flags.canvas,
-        test_time=flags.test_time,
-        min_score=_FAINT * flags.min_score,
-        batch=flags.batch,
-    )
-    summary = predict_video(
-        model,
-        flags.input,
-        flags.out,
-        formats=formats,
-        min_score=flags.min_score,
-        max_people=flags.max_people,
-        smooth=flags.smooth,
-        pictures=flags.pictures,
-        limit=flags.frames,
-    )
-    print(f"{summary.tracks} people on {summary.frames} frames in {flags.out}")
-    for fault in summary.faults:
-        print(f"damaged: {fault}", file=sys.stderr)
-    return EXIT_SKIPPED if summary.faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

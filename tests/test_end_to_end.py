@@ -165,6 +165,17 @@ def test_mistakes_end_in_one_clear_line(main, arguments, message, capsys):
     assert len(said) == 1 and message in said[0]
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("float16", 11), ("bfloat16", 8)])
+def test_weights_of_sixteen_bits_keep_their_leading_bits(kind, bits):
+    """A 16-bit float's fraction has so many bits, the hidden one among them."""
+    values = {"a": np.linspace(1, 2, 999, dtype=np.float32)}
+    stored = {k: v.astype(jax.numpy.dtype(kind)) for k, v in values.items()}
+    read = exports.safetensors.load(exports.safetensors.save(stored))
+    assert read["a"].dtype == jax.numpy.dtype(kind)
+    error = np.abs(np.asarray(read["a"], np.float32) - values["a"])
+    assert 0 < error.max() <= 2.0**-bits
+
+
 def test_a_damaged_export_is_refused(exported, tmp_path, capsys):
     for path in exported.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

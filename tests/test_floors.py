@@ -37,7 +37,8 @@ FLOORS = [
     {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
     {"exports", "evaluation.evaluate", "training"},
     {"export", "predictor"},
-    {"predict", "predict_video"},
+    {"predict_video"},
+    {"predict"},
     {"demo", "graph.__main__"},
 ]  # fmt: skip
 # Rooms of one floor may import within their own folder, and nothing else of the floor.

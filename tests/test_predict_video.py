@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ktn_jax import predict as command
 from ktn_jax import predict_video, video
-from ktn_jax.errors import UserError
+from ktn_jax.errors import EXIT_SKIPPED, UserError
 from ktn_jax.evaluation.encoded import read_iuv
 from ktn_jax.exports import Export
-from ktn_jax.predictor import Predictor
 from ktn_jax.structs import Instances
 from tests.test_video import remux
 
@@ -68,13 +68,13 @@ def clip(tmp_path_factory):
     return path
 
 
-def model(run, batch=4, min_score=0.1):
-    return Predictor(Export(run, CANVAS, "", "plain"), batch=batch, min_score=min_score)
+def export(run):
+    return Export(run, CANVAS, "", "plain")
 
 
-def predict(clip, out, formats=("overlay", "iuv", "json"), batch=4, **options):
+def predict(clip, out, formats=("overlay", "iuv", "json"), **options):
     return predict_video.predict_video(
-        model(squares, batch), str(clip), out, formats=formats, **options
+        export(squares), str(clip), out, formats=formats, **options
     )
 
 
@@ -149,7 +149,7 @@ def test_an_interruption_ends_the_video_and_keeps_what_was_made(clip, tmp_path):
 
     before = signal.getsignal(signal.SIGINT)
     summary = predict_video.predict_video(
-        model(run, batch=2), str(clip), tmp_path, formats=("json",)
+        export(run), str(clip), tmp_path, formats=("json",), batch=2
     )
     assert summary.frames == 4 and len(read_json(tmp_path)["frames"]) == 4
     assert signal.getsignal(signal.SIGINT) is before
@@ -161,7 +161,7 @@ def test_a_failure_leaves_no_half_written_file(clip, tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         predict_video.predict_video(
-            model(run), str(clip), tmp_path, formats=("overlay", "json")
+            export(run), str(clip), tmp_path, formats=("overlay", "json")
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -177,14 +177,29 @@ def test_a_video_without_frames_is_one_clear_line_and_no_file(tmp_path):
     assert not any((tmp_path / "out").glob("*"))
 
 
-def test_mistakes_of_the_command_are_one_clear_line(capsys):
-    for arguments, message in [
-        (["e", "a.mp4", "--out=o", "--batch=0"], "--batch=0 is not a number from 1 on"),
-        (["e", "a.mp4", "--out=o", "--max-people=0"], "--max-people=0"),
-        (["e", "a.mp4", "--out=o", "--format=jet"], "unknown format jet"),
-        (["nowhere", "a.mp4", "--out=o"], "not an export"),
-    ]:
-        assert predict_video.main(arguments) == 2
-        assert message in capsys.readouterr().err
+def test_a_missing_video_is_one_clear_line():
     with pytest.raises(UserError, match=r"a\.mp4 does not exist"):
         predict("a.mp4", None)
+
+
+def test_the_command_takes_videos_beside_photographs(clip, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "in"
+    (folder / "b").mkdir(parents=True)
+    for path in (folder / "walk.mp4", folder / "b" / "walk.mp4"):
+        path.write_bytes(clip.read_bytes())
+    (folder / "broken.mp4").write_bytes(b"no video")
+    Image.fromarray(frame(3)).save(folder / "walk.png")
+    monkeypatch.setattr(command.exports, "read_export", lambda *_, **__: export(squares))
+    out = tmp_path / "out"
+    given = [str(folder), f"{folder}/**/*.mp4"]
+    flags = [f"--out={out}", "--format=json,viton", "--frames=2", "--pictures"]
+    assert command.main(["e", *given, *flags]) == EXIT_SKIPPED
+    written = (path for path in out.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(out).as_posix() for path in written)
+    # the photograph has the short name; folders give no videos, the glob does
+    films = [f"{name}/{i:06d}_viton.png" for name in ("b/walk", "walk.mp4") for i in (1, 2)]
+    jsons = ["b/walk.json", "walk.json", "walk.mp4.json"]
+    assert names == sorted(["ktn_jax.json", "walk_viton.png", *films, *jsons])
+    said = capsys.readouterr()
+    assert "on 5 images" in said.out and "broken.mp4" in said.err
+    assert len(json.loads((out / "b" / "walk.json").read_text())["frames"]) == 2
