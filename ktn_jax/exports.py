@@ -26,7 +26,7 @@ from flax import traverse_util
 from jax import export as jax_export
 from safetensors import numpy as safetensors
 
-from ktn_jax import files, inference
+from ktn_jax import files, inference, weights
 from ktn_jax.codec import Codec
 from ktn_jax.errors import UserError
 from ktn_jax.models.network import CANVAS_MULTIPLE, KTN, fold
@@ -70,29 +70,30 @@ def write_export(
     network, variables = fold(network, variables)
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     kind = jnp.dtype(weight_type)
-    weights = {name: np.asarray(value).astype(kind) for name, value in flat.items()}
-    blob = safetensors.save(weights)
+    stored = {name: np.asarray(value).astype(kind) for name, value in flat.items()}
+    blob = safetensors.save(stored)
     about = {
         "canvas": config["data"]["eval_canvas"],
         "test_time": "flip" if config["data"]["flip_test"] else "plain",
+        "weight_type": weight_type,
         "sha256": hashlib.sha256(blob).hexdigest(),
         "run": dict(config),
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, settings in TEST_TIMES.items():
         function = functools.partial(_predict, network=network, codec=codec, **settings)
-        files.write_bytes(out / _file_of(name), _lowered(function, weights))
+        files.write_bytes(out / _file_of(name), _lowered(function, stored))
     files.write_bytes(out / WEIGHTS, blob)
     files.write_bytes(out / CONFIG, json.dumps(about, indent=2).encode())
     files.write_bytes(out / CARD, card.replace("{checksum}", about["sha256"]).encode())
 
 
-def _lowered(function: Any, weights: Mapping[str, np.ndarray]) -> bytes:
+def _lowered(function: Any, stored: Mapping[str, np.ndarray]) -> bytes:
     """A function of (weights, image) as StableHLO for all platforms, batches, canvases."""
     batch, rows, columns = jax_export.symbolic_shape(
         "b, h, w", constraints=["b >= 1", "h >= 2", "w >= 2"]
     )
-    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in weights.items()}
+    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in stored.items()}
     size = (batch, CANVAS_MULTIPLE * rows, CANVAS_MULTIPLE * columns, 3)
     image = jax.ShapeDtypeStruct(size, jnp.uint8)
     with _bare_file_names():
@@ -122,14 +123,17 @@ def read_export(
     if test_time not in TEST_TIMES:
         raise UserError(f"test time {test_time} is not one of {', '.join(TEST_TIMES)}")
     function = folder / _file_of(test_time)
-    if not function.is_file():
-        raise UserError(f"{function} not found: made by an older version; export again")
-    weights = jax.device_put(safetensors.load(_checked(folder)))
+    if not function.is_file() or "weight_type" not in about:
+        raise UserError(f"{folder} was made by an older version; export it again")
+    kind = jnp.dtype(about["weight_type"])
+    _check_whole(folder, about["sha256"])
+    state = weights.read_state(folder / WEIGHTS)
+    stored = jax.device_put({name: value.astype(kind) for name, value in state.items()})
     exported = jax_export.deserialize(bytearray(function.read_bytes()))
     call = jax.jit(exported.call)
 
     def run(image: np.ndarray) -> Instances:
-        return Instances(**call(weights, image))
+        return Instances(**call(stored, image))
 
     return Export(run, canvas, about["sha256"], test_time)
 
@@ -160,21 +164,19 @@ def _bare_file_names() -> Iterator[None]:
         jax.config.update(option, before)
 
 
-def _checked(folder: Path) -> bytes:
-    """The bytes of an export's weights; UserError where the checksum differs."""
-    about = json.loads((folder / CONFIG).read_text())
+def _check_whole(folder: Path, checksum: str) -> None:
+    """UserError where the weights of an export are not those it was written with."""
     blob = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(blob).hexdigest() != about["sha256"]:
+    if hashlib.sha256(blob).hexdigest() != checksum:
         raise UserError(
             f"{folder / WEIGHTS} is damaged (checksum differs); export it again"
         )
-    return blob
 
 
 def _predict(
-    weights: Mapping[str, Any], image: jax.Array, **settings: Any
+    stored: Mapping[str, Any], image: jax.Array, **settings: Any
 ) -> dict[str, jax.Array]:
     """inference.predict from flat weights to a plain dict, which any reader can take."""
-    wide = {name: value.astype(jnp.float32) for name, value in weights.items()}
+    wide = {name: value.astype(jnp.float32) for name, value in stored.items()}
     variables = traverse_util.unflatten_dict(wide, sep="/")
     return vars(inference.predict(variables, image, **settings))
