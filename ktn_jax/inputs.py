@@ -123,10 +123,8 @@ def _named(found: dict[Path, Path], endings: Sequence[str]) -> list[Input]:
 
 def _names(path: Path, root: Path) -> Iterable[str]:
     """Ever longer names of one file, best first."""
-    relative = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(root)))
-    parts = [part for part in relative.parts if part not in ("..", os.sep)]
-    whole = "/".join(parts)
-    short = "/".join([*parts[:-1], Path(parts[-1]).stem])
+    relative = Path(os.path.abspath(path)).relative_to(os.path.abspath(root))
+    whole, short = relative.as_posix(), relative.with_name(relative.stem).as_posix()
     yield short
     yield whole
     number = 2

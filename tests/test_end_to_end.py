@@ -68,9 +68,7 @@ def test_weights_of_sixteen_bits_keep_their_leading_bits(straight, exported, tmp
     assert export.main([str(straight[0]), str(out), "--weight-type=bfloat16"]) == 0
     sizes = [(f / "weights.safetensors").stat().st_size for f in (out, exported)]
     assert sizes[0] < 0.6 * sizes[1]
-    short, whole = (
-        weights.read_state(f / "weights.safetensors") for f in (out, exported)
-    )
+    short, whole = (weights.read_state(f / "weights.safetensors") for f in (out, exported))
     for name, value in whole.items():
         np.testing.assert_allclose(short[name], value, rtol=2.0**-8)
     image = np.random.default_rng(2).integers(0, 255, (1, 64, 64, 3)).astype(np.uint8)

@@ -66,9 +66,15 @@ def test_a_name_that_ends_as_another_s_output_does_not_overwrite_it(tmp_path):
     assert names(tmp_path, endings=endings) == ["a", "a_masks.jpg"]
 
 
-def test_the_same_file_given_twice_is_read_once(tmp_path):
-    make(tmp_path, "a.jpg")
-    assert names(tmp_path, tmp_path / "a.jpg") == ["a"]
+def test_the_same_file_given_twice_is_read_once_under_its_first_name(tmp_path):
+    make(tmp_path, "k/a.jpg")
+    assert names(tmp_path, tmp_path / "k" / "a.jpg") == ["k/a"]
+    assert names(tmp_path / "k" / "a.jpg", tmp_path) == ["a"]
+
+
+def test_names_differ_also_where_case_does_not_count(tmp_path):
+    make(tmp_path, "A.jpg", "a.png")
+    assert names(tmp_path) == ["A", "a.png"]
 
 
 def test_no_name_leads_out_of_the_output_folder(tmp_path, monkeypatch):
