@@ -106,6 +106,7 @@ def get_config() -> ConfigDict:
                 "log_steps": 50,  # steps between log lines
                 "save_steps": 2000,  # steps between checkpoints
                 "keep": 3,  # checkpoints kept
+                "skip_nonfinite": 0,  # NaN steps in a row that are let pass, without update
                 "ema": 0.0,  # decay a step of the averaged parameters; 0: off
             },
         }

@@ -4,6 +4,8 @@ Weights and optimiser state are separate items, so that evaluation and export re
 weights alone. A run can be evaluated and exported from its folder and nothing else.
 """
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ PROGRESS = ("step", "opt_state")
 Run = ocp.CheckpointManager  # of a run's folder
 
 
+@contextlib.contextmanager
 def open_run(
     workdir: str | Path, *, keep: int | None = None, reads_only: bool = False
-) -> Run:
-    """The checkpoint manager of a run's folder.
+) -> Iterator[Run]:
+    """The checkpoint manager of a run's folder, which ends when all is written.
 
     reads_only: for another run's folder, where half-written checkpoints are left alone:
     they may be in the making. Its own run removes them.
@@ -36,7 +39,25 @@ def open_run(
         "progress": ocp.StandardCheckpointHandler(),
         "config": ocp.JsonCheckpointHandler(),
     }
-    return Run(folder, options=options, item_handlers=handlers)
+    run = Run(folder, options=options, item_handlers=handlers)
+    try:
+        yield run
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to tell
+            run.close()
+        raise
+    run.close()
+
+
+def still_to_come(run: Run, train: Mapping[str, Any]) -> int:
+    """How many checkpoints will lie beside those there are, the one in the making too.
+
+    train: config.train.
+    """
+    there = run.all_steps()
+    left = train["steps"] - (max(there) if there else 0)
+    more = -(-left // train["save_steps"])
+    return max(0, min(len(there) + more, train["keep"] + 1) - len(there))
 
 
 def save(run: Run, state: TrainState, config: dict[str, Any]) -> None:
@@ -49,6 +70,11 @@ def save(run: Run, state: TrainState, config: dict[str, Any]) -> None:
         config=ocp.args.JsonSave(config),
     )
     run.save(int(state.step), args=items)
+
+
+def wait(run: Run) -> None:
+    """Returns when all that was begun is written."""
+    run.wait_until_finished()
 
 
 def restore(run: Run, like: TrainState) -> TrainState:
@@ -96,14 +122,18 @@ def read_weights(
     return step, {"params": best, "frozen": weights["frozen"]}
 
 
-def _existing(workdir: str | Path) -> Run:
+@contextlib.contextmanager
+def _existing(workdir: str | Path) -> Iterator[Run]:
+    """A run's checkpoints, to read; raises UserError where there is none."""
     folder = Path(workdir) / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"no checkpoint in {workdir}; give the --workdir of a training run")
-    run = open_run(workdir, reads_only=True)
-    if run.latest_step() is None:
-        raise UserError(f"{folder} holds no finished checkpoint yet; let train.py save one")
-    return run
+    with open_run(workdir, reads_only=True) as run:
+        if run.latest_step() is None:
+            raise UserError(
+                f"{folder} holds no finished checkpoint yet; let train.py save one"
+            )
+        yield run
 
 
 def _check_same(run: Run, step: int, wanted: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "rig", "runs"},
-    {"records", "structs", "maps", "body", "graph.words", "pickles"},
+    {"records", "structs", "maps", "body", "graph.words", "pickles",
+     "guards"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
     {"graph.stored", "graph.genome", "graph.show"},
     {"graph"},  # the door: what the package's __init__ lets out
@@ -30,7 +31,9 @@ FLOORS = [
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
         "pictures",
     },
-    {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
+    {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise",
+     "nonfinite"},
+    {"loop"},
     {"exports", "evaluation.evaluate", "training"},
     {"export", "predict"},
     {"demo", "graph.__main__"},
