@@ -110,13 +110,13 @@ def read_weights(
     """
     with _existing(workdir) as run:
         step = run.latest_step()
-        wanted = stored = _structs(run.item_metadata(step)["weights"])
+        wanted = stored = dict(run.item_metadata(step)["weights"])
         averaged = bool(jax.tree.leaves(stored["ema"]))
         if like is not None:
             params = like["params"]
             wanted = {**like, "ema": params if averaged else {}}
             _check_same(run, step, wanted)
-        args = ocp.args.Composite(weights=ocp.args.StandardRestore(wanted))
+        args = ocp.args.Composite(weights=ocp.args.StandardRestore(_structs(wanted)))
         weights = run.restore(step, args=args)["weights"]
     best = weights["ema"] if averaged else weights["params"]
     return step, {"params": best, "frozen": weights["frozen"]}
@@ -154,8 +154,11 @@ def _check_same(run: Run, step: int, wanted: dict[str, Any]) -> None:
 
 
 def _structs(tree: Any) -> Any:
-    """Shapes and types of stored metadata, without the devices they were stored from."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(tree))
+    """Shapes and types for this process's first device, wherever they were stored from."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree
+    )
 
 
 def _first(rows: list[tuple[str, tuple]]) -> str:

@@ -36,15 +36,27 @@ def connect(
     given = (coordinator, processes, process)
     if processes == 1 and coordinator is None:
         return
+    if given != (None, None, None) and not _complete(*given):
+        raise UserError(
+            f"coordinator {coordinator}, processes {processes}, process {process} do not "
+            "describe a process; give all of --coordinator=HOST:PORT --processes=N "
+            "--process=I (0..N-1), or none"
+        )
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except ValueError as error:
-        if given == (None, None, None):  # no cluster
-            return
-        raise UserError(
-            f"coordinator {coordinator}, processes {processes}, process {process}: {error} "
-            "Give --coordinator=HOST:PORT --processes=N --process=I (0..N-1), or none"
-        ) from error
+        if "coordinator_address" not in str(error):  # what jax says where no cluster is
+            raise UserError(
+                f"the cluster does not say who its processes are ({error}); give "
+                "--coordinator=HOST:PORT --processes=N --process=I, or --processes=1"
+            ) from error
+
+
+def _complete(coordinator: str | None, processes: int | None, process: int | None) -> bool:
+    if coordinator is None or processes is None or process is None:
+        return False
+    port = coordinator.rpartition(":")[2]
+    return ":" in coordinator and port.isdigit() and 0 <= process < processes
 
 
 def all_sum(tree: Any, axis: str | None) -> Any:

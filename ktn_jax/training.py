@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ktn_jax import checkpoint, guards, initialise, losses, optim, parallel
+from ktn_jax import checkpoint, files, guards, initialise, losses, optim, parallel
 from ktn_jax.codec import Codec
 from ktn_jax.data import densepose_coco, pipeline, transforms
 from ktn_jax.loop import Loop
@@ -138,12 +138,14 @@ def build_step(config: ConfigDict, network: KTN, tx: optax.GradientTransformatio
 
 def open_source(config: ConfigDict) -> Sequence[densepose_coco.Record]:
     """The records to train on; builds the data set where that was not done yet."""
-    built = densepose_coco.build(
-        config.data.root,
-        labels=config.data.labels,
-        needs_surface=any(config.loss[term] for term in losses.SURFACE_TERMS),
-        progress=True,
-    )
+    # processes that share the folder wait for the one that builds, and find it done
+    with files.locked(Path(config.data.root).expanduser() / ".build.lock"):
+        built = densepose_coco.build(
+            config.data.root,
+            labels=config.data.labels,
+            needs_surface=any(config.loss[term] for term in losses.SURFACE_TERMS),
+            progress=True,
+        )
     return densepose_coco.open_split(
         built, config.data.train_split, with_people=not config.data.empty_images
     )

@@ -17,63 +17,22 @@ import numpy as np
 import pytest
 
 from benchmarks import faults
-from configs import tiny
-from ktn_jax import checkpoint, guards, log, loop, nonfinite, optim, parallel, training
+from ktn_jax import checkpoint, guards, log, nonfinite, training
 from ktn_jax.errors import EXIT_STOPPED, EXIT_USER_ERROR, UserError
-from ktn_jax.structs import Fields, TrainState
+from tests import toys
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 
 
 @pytest.fixture(scope="module")
 def config(rendered):
-    config = tiny.get_config()
-    config.data.update(root=str(rendered), canvas=32, batch_size=8)
-    config.optim.update(name="sgd", lr=0.01)
-    config.train.update(steps=6, log_steps=1, save_steps=2, ema=0.9)
-    return config
-
-
-class Toy:
-    """A network that compiles in no time: each field a bias and a slope of one color."""
-
-    channels = {  # noqa: RUF012
-        "mask": (), "parts": (15,), "chart": (25,), "uv": (25, 2), "keypoints": (17,),
-        "center": (), "offset": (2,), "bandwidth": (), "tag": (2,), "quality": (),
-    }  # fmt: skip
-
-    def params(self):
-        return {
-            name: np.full((2, *c), 0.1, np.float32) for name, c in self.channels.items()
-        }
-
-    def apply(self, variables, image):
-        red = image[:, ::4, ::4, 0].astype(np.float32) / 255
-
-        def field(name, shape):
-            bias, slope = variables["params"][name]
-            return bias + slope * red.reshape(*red.shape, *[1] * len(shape))
-
-        return Fields(**{name: field(name, c) for name, c in self.channels.items()})
+    return toys.small_config(rendered)
 
 
 @pytest.fixture(scope="module")
 def machine(config):
     """First state on the host, compiled step, six batches and the blame of the run."""
-    network = Toy()
-    tx = optim.build_optimizer(config.optim, config.train.steps)
-    params = network.params()
-    state = TrainState(
-        step=np.int32(0),
-        params=params,
-        frozen={},
-        ema=params,
-        opt_state=jax.device_get(tx.init(params)),
-    )
-    stream = training.build_batches(config, training.open_source(config), 0)
-    batches = [next(stream) for _ in range(config.train.steps)]
-    step = training.build_step(config, network, tx)
-    return state, step, batches, training.build_blame(config, network)
+    return toys.machine(config)
 
 
 def spoil(batch, row=3):
@@ -87,16 +46,7 @@ def run(config, machine, workdir, bad=()):
     """Trains on the six batches, those of the steps in `bad` spoilt."""
     state, step, batches, blame = machine
     batches = (spoil(b) if i + 1 in bad else b for i, b in enumerate(batches))
-    with checkpoint.open_run(workdir, keep=3) as checkpoints:
-        return loop.Loop(
-            parallel.put_state(state, config.parallel),
-            step,
-            batches,
-            config=config,
-            run=checkpoints,
-            workdir=workdir,
-            blame=blame,
-        ).run()
+    return toys.run(config, toys.Machine(state, step, batches, blame), workdir)
 
 
 def test_a_bad_step_stops_the_run_and_leaves_a_record(config, machine, tmp_path):
@@ -201,7 +151,10 @@ def test_only_checkpoints_that_will_lie_there_need_room(config, tmp_path):
 
 
 def test_a_disk_that_fills_up_is_told_in_one_line(tmp_path):
-    for error in (OSError(28, "No space left on device"), ValueError("x: No space left")):
+    for error in (
+        OSError(28, "No space left on device"),
+        ValueError("x: No space left on device"),
+    ):
         with pytest.raises(UserError, match=r"cannot write .*No space left.*goes on"):
             with guards.disk_faults(tmp_path):
                 raise error
