@@ -5,6 +5,7 @@ weights alone. A run can be evaluated and exported from its folder and nothing e
 """
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 from orbax import checkpoint as ocp
 
+from ktn_jax import files
 from ktn_jax.errors import UserError
 from ktn_jax.structs import TrainState
 
@@ -75,6 +77,27 @@ def save(run: Run, state: TrainState, config: dict[str, Any]) -> None:
 def wait(run: Run) -> None:
     """Returns when all that was begun is written."""
     run.wait_until_finished()
+
+
+def keep_best(
+    workdir: str | Path, state: TrainState, config: dict[str, Any], score: float
+) -> bool:
+    """Whether a state is better than all before; then it is the one in WORKDIR/best.
+
+    That is a run's folder like any other, with one checkpoint and score.json.
+    """
+    folder = Path(workdir) / "best"
+    note = folder / "score.json"
+    before = json.loads(note.read_text())["score"] if note.is_file() else float("-inf")
+    if not score > before:
+        return False
+    step = int(state.step)
+    with open_run(folder, keep=1) as run:
+        if step not in run.all_steps():  # a kill came between it and its note
+            save(run, state, config)
+    if jax.process_index() == 0:
+        files.write_bytes(note, json.dumps({"step": step, "score": score}).encode())
+    return True
 
 
 def restore(run: Run, like: TrainState) -> TrainState:

@@ -115,6 +115,13 @@ def gather(rows: np.ndarray) -> np.ndarray:
     return np.concatenate(multihost_utils.process_allgather(rows))
 
 
+def from_first(value: float) -> float:
+    """Process 0's value. Every process must call it; the others wait."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
 def to_global(state: Any) -> Any:
     """The same state as arrays of all processes, which only such can be saved.
 

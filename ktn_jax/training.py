@@ -16,10 +16,20 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ktn_jax import checkpoint, files, guards, initialise, losses, optim, parallel
+from ktn_jax import (
+    checkpoint,
+    files,
+    guards,
+    initialise,
+    losses,
+    measuring,
+    optim,
+    parallel,
+    snapshots,
+)
 from ktn_jax.codec import Codec
 from ktn_jax.data import densepose_coco, pipeline, transforms
-from ktn_jax.loop import Loop
+from ktn_jax.loop import Loop, parse_trace
 from ktn_jax.models.network import KTN, build_network, init_variables
 from ktn_jax.structs import Batch, TrainState
 
@@ -209,6 +219,7 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
     """
     folder, train = Path(workdir), config.train
     parallel.check_batch_size(config.data.batch_size)
+    parse_trace(train.profile)
     guards.check_workdir(folder)
     source = open_source(config)  # first: most mistakes are in the data's path
     network = build_network(config.model)
@@ -216,7 +227,10 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
     with guards.disk_faults(folder), checkpoint.open_run(folder, keep=train.keep) as run:
         state = first_state(config, network, tx, run)
         guards.check_space(
-            folder, guards.state_size(state), checkpoint.still_to_come(run, train)
+            folder,
+            guards.state_size(state),
+            # the best one has a place of its own, and is made before the last is removed
+            checkpoint.still_to_come(run, train) + 2 * bool(train.eval_steps),
         )
         return Loop(
             state,
@@ -226,4 +240,6 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
             run=run,
             workdir=folder,
             blame=build_blame(config, network),
+            show=snapshots.build_show(network, Codec(**config.codec)),
+            measure=measuring.build_measure(config, network) if train.eval_steps else None,
         ).run()

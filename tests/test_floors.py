@@ -30,12 +30,14 @@ FLOORS = [
         "evaluation.point_errors", "evaluation.breakdown", "evaluation.diagnosis",
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
         "pictures",
+        "clock",
     },
     {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise",
      "nonfinite"},
-    {"loop"},
-    {"exports", "evaluation.evaluate", "training"},
-    {"export", "predict"},
+    {"loop", "snapshots"},
+    {"exports", "evaluation.evaluate"},
+    {"measuring"},
+    {"export", "predict", "training"},
     {"demo", "graph.__main__"},
 ]  # fmt: skip
 # Rooms of one floor may import within their own folder, and nothing else of the floor.

@@ -76,8 +76,11 @@ def machine(config):
     return Machine(state, step, batches, training.build_blame(config, network))
 
 
-def run(config, parts, workdir):
-    """Takes the steps that are left, from the checkpoint in workdir if there is one."""
+def run(config, parts, workdir, **seen):
+    """Takes the steps that are left, from the checkpoint in workdir if there is one.
+
+    seen: the loop's `show` and `measure`.
+    """
     with checkpoint.open_run(workdir, keep=3) as checkpoints:
         state = parallel.put_state(parts.state, config.parallel)
         if checkpoints.latest_step() is not None:
@@ -91,6 +94,7 @@ def run(config, parts, workdir):
             run=checkpoints,
             workdir=Path(workdir),
             blame=parts.blame,
+            **seen,
         ).run()
 
 
