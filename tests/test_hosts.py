@@ -49,15 +49,27 @@ def alone(config, machines, tmp_path_factory):
 @pytest.fixture(scope="module")
 def together(config, alone, tmp_path_factory):
     """The same of two processes with two devices each; they also resume from `alone`."""
-    folder = tmp_path_factory.mktemp("together")
-    for mode in parallel.MODES:
-        source = alone / mode / "checkpoints" / "2"
-        shutil.copytree(source, folder / f"other_{mode}" / "checkpoints" / "2")
+    cache = os.environ.get("KTN_JAX_TEST_CACHE") or tmp_path_factory.mktemp("cache")
+    # jax's CPU collectives wait half a minute for each other, and on a busy machine the
+    # processes' compilations may end further apart; the second time they are cached
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("together")
+        for mode in parallel.MODES:
+            source = alone / mode / "checkpoints" / "2"
+            shutil.copytree(source, folder / f"other_{mode}" / "checkpoints" / "2")
+        said = start_two(config.data.root, folder, cache)
+        if not any("DEADLINE_EXCEEDED" in text for _, text in said):
+            break
+    assert [status for status, _ in said] == [0, 0], said
+    return folder
+
+
+def start_two(data, folder, cache):
+    """Exit status and stderr of both processes of a run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    cache = os.environ.get("KTN_JAX_TEST_CACHE") or tmp_path_factory.mktemp("cache")
-    words = [sys.executable, "-m", "tests.toys", config.data.root, folder, coordinator, "2"]
+    words = [sys.executable, "-m", "tests.toys", data, folder, coordinator, "2"]
     children = [
         subprocess.Popen(
             [*words, str(i)],
@@ -68,10 +80,12 @@ def together(config, alone, tmp_path_factory):
         )
         for i in range(2)
     ]
-    for child in children:
-        said = child.communicate(timeout=240)[1]
-        assert child.returncode == 0, said
-    return folder
+    try:
+        said = [child.communicate(timeout=240)[1] for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    return [(child.returncode, text) for child, text in zip(children, said, strict=True)]
 
 
 @pytest.mark.parametrize("mode", parallel.MODES)

@@ -53,11 +53,11 @@ def test_only_what_the_device_waits_for_is_lost(fetching, stepping, lost):
 
 def test_the_share_of_waiting_is_that_since_the_last_line(tmp_path, capsys):
     with log.RunLog(tmp_path, steps=4, start=2, batch_size=8) as lines:
-        lines.write(3, {"loss": 1.0}, waited=0.0)
+        lines.write(3, {"loss": 1.0}, waited=7.0)
         time.sleep(0.2)
-        lines.write(4, {"loss": 2.5}, waited=0.1, skipped=1)
+        lines.write(4, {"loss": 2.5}, waited=7.1, skipped=1)
     rows = lines_of(tmp_path / "metrics.jsonl")
-    assert rows[0]["waiting"] == 0 and 0.3 < rows[1]["waiting"] <= 0.5
+    assert rows[0]["waiting"] == 1 and 0.3 < rows[1]["waiting"] <= 0.5
     assert 20 < rows[1]["images_per_second"] <= 40
     lines.summarise(skipped=1, waited=0.1)
     said = capsys.readouterr().out
