@@ -1,19 +1,22 @@
 """Train a network: python train.py --config=configs/tiny.py --workdir=DIR.
 
 Fields of the config are flags, --config.data.root=ROOT or short --data.root=ROOT. A second
-call with the same --workdir resumes from the newest checkpoint.
+call with the same --workdir resumes from the newest checkpoint. SIGTERM and Ctrl-C end the
+step, save, and exit with status 75: the same command goes on.
 """
 
 import ast
+import logging as python_logging
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from ktn_jax.errors import UserError, one_line_errors
+from ktn_jax.errors import EXIT_STOPPED, UserError, one_line_errors
 
 
 def _define() -> flags.FlagValues:
@@ -23,13 +26,20 @@ def _define() -> flags.FlagValues:
         "config", None, "Config file.", lock_config=True, flag_values=values
     )
     flags.DEFINE_string("workdir", None, "Checkpoints and logs.", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", flag_values=values)
+    flags.DEFINE_integer("processes", None, "How many there are.", flag_values=values)
+    flags.DEFINE_integer("process", None, "Which one this is.", flag_values=values)
     return values
 
 
-def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
-    """Config and workdir of a command line; UserError for what is not understood."""
+def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str, dict[str, Any]]:
+    """Config, workdir and parallel.connect's arguments of a command line.
+
+    Raises UserError for what is not understood.
+    """
     # --data.root is --config.data.root: the only flags with a dot are the config's
     full = [re.sub(r"^--?(?!config\.)(\w+\.)", r"--config.\1", word) for word in arguments]
+    full = [re.sub(r"^--?profile=", "--config.train.profile=", word) for word in full]
     files = [word.split("=", 1)[1] for word in full if word.startswith("--config=")]
     # a config may take an argument, configs/ablation.py:mid
     if not files or not Path(files[-1].partition(":")[0]).is_file():
@@ -46,7 +56,8 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
         raise UserError(f"unknown argument {rest[1]!r}; flags look like --data.root=DIR")
     if not values.workdir:
         raise UserError("no folder for checkpoints; give --workdir=DIR")
-    return values.config, values.workdir
+    host = {name: values[name].value for name in ("coordinator", "processes", "process")}
+    return values.config, values.workdir, host
 
 
 def _told(error: Exception) -> str:
@@ -60,13 +71,17 @@ def _told(error: Exception) -> str:
 
 
 @one_line_errors
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Hand the config over to training."""
-    config, workdir = parse(sys.argv[1:] if arguments is None else arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Hand the config over to training. Returns the exit status."""
+    config, workdir, host = parse(sys.argv[1:] if arguments is None else arguments)
     logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
-    from ktn_jax import training  # late: jax takes seconds to import
+    # of a save that failed the first fault is raised; asyncio tells those of all arrays
+    python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
+    from ktn_jax import parallel, training  # late: jax takes seconds to import
 
-    training.train(config, workdir)
+    parallel.connect(**host)
+    state = training.train(config, workdir)
+    return EXIT_STOPPED if int(state.step) < config.train.steps else 0
 
 
 if __name__ == "__main__":

@@ -108,6 +108,11 @@ def get_config() -> ConfigDict:
                 "log_steps": 50,  # steps between log lines
                 "save_steps": 2000,  # steps between checkpoints
                 "keep": 3,  # checkpoints kept
+                "picture_steps": 2000,  # steps between pictures in TensorBoard; 0: none
+                "eval_steps": 0,  # between measures on data.eval_split; 0: none
+                "eval_surface": "body",  # for them: eval.py's --surface
+                "profile": "",  # START:STOP, steps to trace; or --profile=START:STOP
+                "skip_nonfinite": 0,  # NaN steps in a row that are let pass, without update
                 "ema": 0.0,  # decay a step of the averaged parameters; 0: off
             },
         }

@@ -30,4 +30,5 @@ def get_config() -> ConfigDict:
         name="muon", lr=8e-3, weight_decay=0.02, schedule="cosine", warmup_steps=100
     )
     config.train.update(steps=2600, log_steps=20, save_steps=650, ema=0.995)
+    config.train.picture_steps = 0  # they take a compilation
     return config

@@ -4,12 +4,16 @@ Weights and optimiser state are separate items, so that evaluation and export re
 weights alone. A run can be evaluated and exported from its folder and nothing else.
 """
 
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 from orbax import checkpoint as ocp
 
+from ktn_jax import files
 from ktn_jax.errors import UserError
 from ktn_jax.structs import TrainState
 
@@ -19,10 +23,11 @@ PROGRESS = ("step", "opt_state")
 Run = ocp.CheckpointManager  # of a run's folder
 
 
+@contextlib.contextmanager
 def open_run(
     workdir: str | Path, *, keep: int | None = None, reads_only: bool = False
-) -> Run:
-    """The checkpoint manager of a run's folder.
+) -> Iterator[Run]:
+    """The checkpoint manager of a run's folder, which ends when all is written.
 
     reads_only: for another run's folder, where half-written checkpoints are left alone:
     they may be in the making. Its own run removes them.
@@ -36,7 +41,25 @@ def open_run(
         "progress": ocp.StandardCheckpointHandler(),
         "config": ocp.JsonCheckpointHandler(),
     }
-    return Run(folder, options=options, item_handlers=handlers)
+    run = Run(folder, options=options, item_handlers=handlers)
+    try:
+        yield run
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to tell
+            run.close()
+        raise
+    run.close()
+
+
+def still_to_come(run: Run, train: Mapping[str, Any]) -> int:
+    """How many checkpoints will lie beside those there are, the one in the making too.
+
+    train: config.train.
+    """
+    there = run.all_steps()
+    left = train["steps"] - (max(there) if there else 0)
+    more = -(-left // train["save_steps"])
+    return max(0, min(len(there) + more, train["keep"] + 1) - len(there))
 
 
 def save(run: Run, state: TrainState, config: dict[str, Any]) -> None:
@@ -49,6 +72,32 @@ def save(run: Run, state: TrainState, config: dict[str, Any]) -> None:
         config=ocp.args.JsonSave(config),
     )
     run.save(int(state.step), args=items)
+
+
+def wait(run: Run) -> None:
+    """Returns when all that was begun is written."""
+    run.wait_until_finished()
+
+
+def keep_best(
+    workdir: str | Path, state: TrainState, config: dict[str, Any], score: float
+) -> bool:
+    """Whether a state is better than all before; then it is the one in WORKDIR/best.
+
+    That is a run's folder like any other, with one checkpoint and score.json.
+    """
+    folder = Path(workdir) / "best"
+    note = folder / "score.json"
+    before = json.loads(note.read_text())["score"] if note.is_file() else float("-inf")
+    if not score > before:
+        return False
+    step = int(state.step)
+    with open_run(folder, keep=1) as run:
+        if step not in run.all_steps():  # a kill came between it and its note
+            save(run, state, config)
+    if jax.process_index() == 0:
+        files.write_bytes(note, json.dumps({"step": step, "score": score}).encode())
+    return True
 
 
 def restore(run: Run, like: TrainState) -> TrainState:
@@ -84,26 +133,30 @@ def read_weights(
     """
     with _existing(workdir) as run:
         step = run.latest_step()
-        wanted = stored = _structs(run.item_metadata(step)["weights"])
+        wanted = stored = dict(run.item_metadata(step)["weights"])
         averaged = bool(jax.tree.leaves(stored["ema"]))
         if like is not None:
             params = like["params"]
             wanted = {**like, "ema": params if averaged else {}}
             _check_same(run, step, wanted)
-        args = ocp.args.Composite(weights=ocp.args.StandardRestore(wanted))
+        args = ocp.args.Composite(weights=ocp.args.StandardRestore(_structs(wanted)))
         weights = run.restore(step, args=args)["weights"]
     best = weights["ema"] if averaged else weights["params"]
     return step, {"params": best, "frozen": weights["frozen"]}
 
 
-def _existing(workdir: str | Path) -> Run:
+@contextlib.contextmanager
+def _existing(workdir: str | Path) -> Iterator[Run]:
+    """A run's checkpoints, to read; raises UserError where there is none."""
     folder = Path(workdir) / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"no checkpoint in {workdir}; give the --workdir of a training run")
-    run = open_run(workdir, reads_only=True)
-    if run.latest_step() is None:
-        raise UserError(f"{folder} holds no finished checkpoint yet; let train.py save one")
-    return run
+    with open_run(workdir, reads_only=True) as run:
+        if run.latest_step() is None:
+            raise UserError(
+                f"{folder} holds no finished checkpoint yet; let train.py save one"
+            )
+        yield run
 
 
 def _check_same(run: Run, step: int, wanted: dict[str, Any]) -> None:
@@ -124,8 +177,11 @@ def _check_same(run: Run, step: int, wanted: dict[str, Any]) -> None:
 
 
 def _structs(tree: Any) -> Any:
-    """Shapes and types of stored metadata, without the devices they were stored from."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(tree))
+    """Shapes and types for this process's first device, wherever they were stored from."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree
+    )
 
 
 def _first(rows: list[tuple[str, tuple]]) -> str:

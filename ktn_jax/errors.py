@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
 EXIT_SKIPPED = 3  # the work is done, but some inputs could not be read
+EXIT_STOPPED = 75  # asked to stop, saved: the same command goes on (sysexits: try again)
 
 
 class UserError(ValueError):

@@ -30,14 +30,15 @@ def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
 
 # fields that name files on the trainer's machine
 PATHS = (("data", "root"), ("data", "symmetry"), ("init", "checkpoint"),
-         ("init", "backbone"), ("model", "graph"))  # fmt: skip
+         ("init", "backbone"), ("model", "graph"), ("train", "eval_surface"))  # fmt: skip
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config without the folders of the machine it was trained on."""
     copy = {room: dict(c) if isinstance(c, Mapping) else c for room, c in config.items()}
     for room, field in PATHS:
-        copy[room][field] = Path(copy[room][field]).name
+        if field in copy[room]:  # older runs lack some
+            copy[room][field] = Path(copy[room][field]).name
     return copy
 
 

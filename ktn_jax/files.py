@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
@@ -30,6 +31,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file at once."""
     with atomic(path) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Within it no other process of any machine holds the same lock; waits for that.
+
+    path: of the lock's own file, which is left. Where it cannot be made or the disk knows
+    no locks, nobody waits for anybody.
+    """
+    try:
+        file = path.open("a")
+    except OSError:
+        yield
+        return
+    with file:  # closing it ends the lock
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @functools.cache

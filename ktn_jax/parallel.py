@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ktn_jax.errors import UserError
@@ -19,6 +20,43 @@ AXIS = "data"
 MODES = ("pmap", "jit")
 
 Step = Callable[..., tuple[Any, Any]]  # (state, batch, axis) -> (state, metrics)
+
+
+def connect(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> None:
+    """Joins the other processes of a run; nothing where there is only this one.
+
+    coordinator: HOST:PORT where process 0 listens.   processes: how many.   process:
+    which one this is, from 0. What is None is asked of the cluster (SLURM, Open MPI, TPU
+    pods), as jax knows it. To be called before any other use of jax.
+    """
+    given = (coordinator, processes, process)
+    if processes == 1 and coordinator is None:
+        return
+    if given != (None, None, None) and not _complete(*given):
+        raise UserError(
+            f"coordinator {coordinator}, processes {processes}, process {process} do not "
+            "describe a process; give all of --coordinator=HOST:PORT --processes=N "
+            "--process=I (0..N-1), or none"
+        )
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except ValueError as error:
+        if "coordinator_address" not in str(error):  # what jax says where no cluster is
+            raise UserError(
+                f"the cluster does not say who its processes are ({error}); give "
+                "--coordinator=HOST:PORT --processes=N --process=I, or --processes=1"
+            ) from error
+
+
+def _complete(coordinator: str | None, processes: int | None, process: int | None) -> bool:
+    if coordinator is None or processes is None or process is None:
+        return False
+    port = coordinator.rpartition(":")[2]
+    return ":" in coordinator and port.isdigit() and 0 <= process < processes
 
 
 def all_sum(tree: Any, axis: str | None) -> Any:
@@ -67,6 +105,50 @@ def put_state(state: Any, mode: str) -> Any:
     return place(state, np.zeros(jax.local_device_count()))
 
 
+def gather(rows: np.ndarray) -> np.ndarray:
+    """The rows of all processes, one after the other. Every process must call it.
+
+    rows: [n, ...] on the host, equally many in every process.
+    """
+    if jax.process_count() == 1:
+        return np.asarray(rows)
+    return np.concatenate(multihost_utils.process_allgather(rows))
+
+
+def from_first(value: float) -> float:
+    """Process 0's value. Every process must call it; the others wait."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
+
+
+def to_global(state: Any) -> Any:
+    """The same state as arrays of all processes, which only such can be saved.
+
+    pmap's lie on this process's devices alone. Nothing is copied.
+    """
+    if jax.process_count() == 1:
+        return state
+    sharding = NamedSharding(_mesh(), PartitionSpec())
+    return jax.tree.map(lambda leaf: _laid_out(leaf, sharding), state)
+
+
+def like(state: Any, example: Any) -> Any:
+    """A state from `to_global`, laid out as the example is. Nothing is copied."""
+    return jax.tree.map(lambda leaf, e: _laid_out(leaf, e.sharding), state, example)
+
+
+def _laid_out(leaf: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
+    """A replicated array under another replicated sharding of the same local devices."""
+    if leaf.sharding == sharding:
+        return leaf
+    pieces = {shard.device: shard.data for shard in leaf.addressable_shards}
+    mine = [d for d in sharding.mesh.devices.flat if d in pieces]
+    return jax.make_array_from_single_device_arrays(
+        leaf.shape, sharding, [pieces[device] for device in mine]
+    )
+
+
 def check_batch_size(batch_size: int) -> None:
     """Raise where the devices cannot share a batch evenly."""
     devices = jax.device_count()
@@ -80,5 +162,8 @@ def check_batch_size(batch_size: int) -> None:
 
 @functools.cache
 def _mesh() -> jax.sharding.Mesh:
+    # by process, so that a process's rows are a block of the batch; jax.make_mesh may
+    # order a pod's devices by their places
+    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     # Auto: with today's default, Explicit, gradients of reshapes of the batch raise
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    return jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from ktn_jax.structs import Array, Fields
 
+AVERAGED = ("mask", "parts", "chart", "uv", "keypoints")
+
 
 def shrink(image: Array, multiple: int) -> Array:
     """The canvas at half its size, both sides rounded down to a multiple.
@@ -18,20 +20,16 @@ def shrink(image: Array, multiple: int) -> Array:
 
 
 def average(fine: Fields, coarse: Fields) -> Fields:
-    """The mean of two Fields of one canvas at two sizes, in the frame of the fine ones.
+    """The fine Fields with what they say of the surface averaged over the two sizes.
 
-    Votes and bandwidths are lengths and grow with the canvas. The tag is the fine ones':
-    a tag only means something beside others of the same pass.
+    Who is who stays with the fine ones: seen at half the size, people who stand together
+    become one.
     """
     batch, height, width = fine.center.shape
-    ratio = jnp.array([height / coarse.center.shape[1], width / coarse.center.shape[2]])
 
-    def enlarged(x: Array) -> Array:
-        return jax.image.resize(x, (batch, height, width, *x.shape[3:]), "linear")
+    def mean(name: str) -> Array:
+        one, other = getattr(fine, name), getattr(coarse, name)
+        shape = (batch, height, width, *other.shape[3:])
+        return (one + jax.image.resize(other, shape, "linear")) / 2
 
-    coarse = jax.tree.map(enlarged, coarse)
-    coarse = coarse.replace(
-        offset=coarse.offset * ratio, bandwidth=coarse.bandwidth + jnp.log(ratio).mean()
-    )
-    both = jax.tree.map(lambda a, b: (a + b) / 2, fine, coarse)
-    return both.replace(tag=fine.tag)
+    return fine.replace(**{name: mean(name) for name in AVERAGED})

@@ -1,25 +1,36 @@
-"""The training story: build everything from a config, step, log, save, resume.
+"""The training story: build everything from a config, then hand it to the loop.
 
 Start reading at `train`. `train_step` is the mathematics of one step; where it runs (one
-device, pmap, jit + NamedSharding) is parallel.py's affair.
+device, pmap, jit + NamedSharding, many hosts) is parallel.py's affair, and when it is
+logged, saved and stopped that of loop.py.
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ktn_jax import checkpoint, initialise, losses, optim, parallel
+from ktn_jax import (
+    checkpoint,
+    guards,
+    initialise,
+    losses,
+    measuring,
+    optim,
+    parallel,
+    snapshots,
+)
 from ktn_jax.codec import Codec
 from ktn_jax.data import densepose_coco, pipeline, transforms
 from ktn_jax.data.draws import Source
 from ktn_jax.errors import UserError
-from ktn_jax.log import RunLog
+from ktn_jax.loop import Loop, parse_trace
 from ktn_jax.models.network import KTN, build_network, init_variables
 from ktn_jax.structs import Batch, TrainState
 
@@ -39,6 +50,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step: the new state, and the loss and its terms.
 
+    Where the loss or the gradient is not finite, the state is the old one but for `step`,
+    and the schedule of learning rates, which counts updates, stands still.
     batch: one device's share under pmap, all of it under jit.   axis: pmap's, or None.
     weights: of losses.TERMS.   ema: decay of the averaged parameters, 0 for none.
     hold: names of parameters that stay, as in config.optim.hold.
@@ -59,11 +72,16 @@ def train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = _running_average(state, params, ema) if ema else state.ema
-    metrics = {"loss": loss, **means, "gradient_norm": optax.tree.norm(grads)}
-    state = state.replace(
-        step=state.step + 1, params=params, ema=average, opt_state=opt_state
-    )
-    return state, metrics
+    norm = optax.tree.norm(grads)
+    new = state.replace(params=params, ema=average, opt_state=opt_state)
+    state = _if_finite(loss + norm, new, state).replace(step=state.step + 1)
+    return state, {"loss": loss, **means, "gradient_norm": norm}
+
+
+def _if_finite(value: Array, new: TrainState, old: TrainState) -> TrainState:
+    """The new state where the value is finite, else the old one."""
+    finite = jnp.isfinite(value)
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
 
 def _running_average(state: TrainState, params: Any, ema: float) -> Any:
@@ -91,7 +109,9 @@ def first_state(
     resumes = run.latest_step() is not None
     init = None if resumes else config.init
     state = parallel.put_state(build_state(config, network, tx, init), config.parallel)
-    return checkpoint.restore(run, state) if resumes else state
+    if not resumes:
+        return state
+    return parallel.like(checkpoint.restore(run, parallel.to_global(state)), state)
 
 
 def build_state(
@@ -174,35 +194,65 @@ def build_batches(
     )
 
 
+def build_blame(
+    config: ConfigDict, network: KTN
+) -> Callable[[TrainState, Batch], np.ndarray]:
+    """Which rows of a host's batch have a loss or gradient of their own that is not finite.
+
+    It compiles when it is called, and takes one row at a time on one device.
+    """
+    weights, hold = dict(config.loss), tuple(config.optim.hold)
+
+    @jax.jit
+    def is_bad(params: Any, frozen: Any, row: Batch) -> Array:
+        def loss_of(params: Any) -> Array:
+            held = optim.hold_still(params, hold)
+            fields = network.apply({"params": held, "frozen": frozen}, row.image)
+            return losses.weigh(losses.all_terms(fields, row.targets), weights)[0]
+
+        loss, grads = jax.value_and_grad(loss_of)(params)
+        return ~jnp.isfinite(loss + optax.tree.norm(grads))
+
+    def blame(state: TrainState, batch: Batch) -> np.ndarray:
+        params, frozen = jax.device_get((state.params, state.frozen))
+        rows = (
+            jax.tree.map(lambda x, i=i: x[i : i + 1], batch)
+            for i in range(len(batch.image_id))
+        )
+        return np.array([bool(is_bad(params, frozen, row)) for row in rows])
+
+    return blame
+
+
 def train(config: ConfigDict, workdir: str) -> TrainState:
-    """Train to config.train.steps, from where `first_state` says."""
+    """Train to config.train.steps, from where `first_state` says.
+
+    The state's step is less where a signal asked to stop. Raises UserError before the
+    first step where the folder, the disk or the batch size will not do.
+    """
+    folder, train = Path(workdir), config.train
     parallel.check_batch_size(config.data.batch_size)
+    parse_trace(train.profile)
+    guards.check_workdir(folder)
     source = open_source(config)  # first: most mistakes are in the data's path
     network = build_network(config.model)
-    tx = optim.build_optimizer(config.optim, config.train.steps)
-    with checkpoint.open_run(workdir, keep=config.train.keep) as run:
+    tx = optim.build_optimizer(config.optim, train.steps)
+    with guards.disk_faults(folder), checkpoint.open_run(folder, keep=train.keep) as run:
         state = first_state(config, network, tx, run)
-        start = int(state.step)
-        batches = build_batches(config, source, start)
-        step = build_step(config, network, tx)
-        log = RunLog(
-            Path(workdir),
-            steps=config.train.steps,
-            start=start,
-            batch_size=config.data.batch_size,
+        guards.check_space(
+            folder,
+            guards.state_size(state),
+            # the best one has a place of its own, and is made before the last is removed
+            checkpoint.still_to_come(run, train) + 2 * bool(train.eval_steps),
         )
-        pending: tuple[int, Any] | None = None
-        for number in range(start + 1, config.train.steps + 1):
-            batch = parallel.put_batch(next(batches), config.parallel)
-            state, metrics = step(state, batch)
-            if pending:  # a step late, so that the device never waits for the log
-                log.write(*pending)
-            pending = None
-            if number % config.train.log_steps == 0 or number == config.train.steps:
-                pending = (number, metrics)
-            if number % config.train.save_steps == 0 or number == config.train.steps:
-                checkpoint.save(run, state, config.to_dict())
-        if pending:
-            log.write(*pending)
-        log.close()
-    return state
+        return Loop(
+            state,
+            build_step(config, network, tx),
+            build_batches(config, source, int(state.step)),
+            config=config,
+            run=run,
+            workdir=folder,
+            blame=build_blame(config, network),
+            show=snapshots.build_show(network, Codec(**config.codec)),
+            measure=measuring.build_measure(config, network) if train.eval_steps else None,
+        ).run()

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "rig", "runs", "streams"},
-    {"records", "structs", "maps", "body", "graph.words", "pickles"},
+    {"records", "structs", "maps", "body", "graph.words", "pickles", "guards"},
     {"inputs", "scales", "data.coco_directory"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
     {"graph.stored", "graph.genome", "graph.show"},
@@ -32,12 +32,15 @@ FLOORS = [
         "evaluation.point_errors", "evaluation.breakdown", "evaluation.diagnosis",
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
         "pictures",
-        "smoothing", "tracking", "video",
+        "smoothing", "tracking", "video", "clock",
     },
-    {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
-    {"exports", "evaluation.evaluate", "training"},
-    {"export", "predictor"},
-    {"predict_video"},
+    {
+        "formats.*", "data.pipeline", "inference", "graph.sightings", "initialise",
+        "nonfinite",
+    },
+    {"exports", "evaluation.evaluate", "loop", "snapshots"},
+    {"measuring", "export", "predictor"},
+    {"predict_video", "training"},
     {"predict"},
     {"demo", "graph.__main__"},
 ]  # fmt: skip

@@ -203,7 +203,7 @@ def test_mistakes_in_init_are_told(first_stage, small_config, scratch, fields, m
 def test_init_is_set_by_flags():
     base = ["--config=configs/tiny.py", "--workdir=w", "--init.checkpoint=runs/a"]
     flags = [*base, "--init.skip=('head/.*', 'decoder/.*')"]
-    config, _ = train_script.parse(flags)
+    config, *_ = train_script.parse(flags)
     assert config.init.checkpoint == "runs/a"
     assert config.init.skip == ("head/.*", "decoder/.*")
     assert train_script.parse([*base, "--init.skip=('head/.*',)"])[0].init.skip == (

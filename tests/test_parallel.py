@@ -44,7 +44,7 @@ def batch():
     )
 
 
-def take_steps(config, batch, run, put, count=4):
+def take_steps(config, batch, run, put, count=5):
     network = build_network(config.model)
     tx = optim.build_optimizer(config.optim, 100)
     state = build_state(config, network, tx)
@@ -69,7 +69,9 @@ def test_eight_devices_equal_one(mode, config, batch, one_device):
     )
     for ours, theirs in zip(history, one_device[0], strict=True):
         for name, value in ours.items():
-            assert value == pytest.approx(theirs[name], rel=2e-5, abs=2e-6), name
+            # float32 sums in another order; the largest difference seen is 1.6e-6
+            near = 1e-6 if name == "loss" else 5e-6
+            assert value == pytest.approx(theirs[name], rel=near, abs=1e-6), name
     for ours, theirs in zip(
         jax.tree.leaves(state.params), jax.tree.leaves(one_device[1].params), strict=True
     ):

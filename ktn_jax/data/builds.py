@@ -6,7 +6,6 @@ that was finished, whatever the file system does to folders that are renamed.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import uuid
@@ -17,6 +16,7 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
+from ktn_jax import files
 from ktn_jax.errors import UserError
 
 MARK = "whole.json"  # which build this is, and the size of each of its files
@@ -55,10 +55,9 @@ def clear(folder: epath.Path) -> None:
 
 @contextlib.contextmanager
 def alone(folder: epath.Path) -> Iterator[None]:
-    """Waits until no other process of this machine builds the folder."""
+    """Waits until no other process builds the folder, on this or another machine."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(Path(folder.parent) / f".{folder.name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # falls with the process, however it ends
+    with files.locked(Path(folder.parent) / f".{folder.name}.lock"):
         yield
 
 
