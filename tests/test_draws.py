@@ -173,7 +173,7 @@ def test_the_config_names_the_mix_and_the_canvases(rendered, tmp_path):
     numbers = (31, 32)
     write_split(tmp_path, "minival", numbers, [person(n, n) for n in numbers])
     entries = f"(('{rendered}', 'train', 0.75), ('{tmp_path}', 'minival', 0.25))"
-    config, _ = train_script.parse(
+    config, _, _ = train_script.parse(
         [
             "--config=configs/tiny.py",
             "--workdir=w",

@@ -5,8 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-import time
 
 import jax
 import numpy as np
@@ -14,7 +12,6 @@ import pytest
 
 from benchmarks import faults
 from ktn_jax import checkpoint, files, parallel, training
-from ktn_jax.data import densepose_coco
 from ktn_jax.errors import UserError
 from tests import toys
 
@@ -147,26 +144,6 @@ def test_processes_together_see_every_row_of_a_batch_once(config):
                 share,
                 whole,
             )
-
-
-def test_only_one_at_a_time_builds_on_a_root(config, monkeypatch):
-    """Others wait, and find it built."""
-    inside, most = [], []
-
-    def build(*_, **__):
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(0.1)
-        inside.pop()
-
-    monkeypatch.setattr(densepose_coco, "build", build)
-    monkeypatch.setattr(densepose_coco, "open_split", lambda *_, **__: [])
-    threads = [threading.Thread(target=training.open_source, args=(config,)) for _ in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1, 1, 1]
 
 
 def test_a_folder_that_cannot_be_locked_is_used_all_the_same(tmp_path):
