@@ -34,7 +34,10 @@ FLOORS = [
         "pictures",
     },
     {"formats.*", "data.pipeline", "inference", "graph.sightings", "initialise"},
-    {"exports", "evaluation.evaluate", "training"},
+    {
+        "exports", "evaluation.evaluate", "training",
+        "onnx_export",
+    },
     {"export", "predictor"},
     {"predict"},
     {"demo", "graph.__main__"},
