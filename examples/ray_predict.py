@@ -37,7 +37,6 @@ class Worker:
         self, export: str, out: str, formats: Sequence[str], settings: Mapping[str, Any]
     ) -> None:
         """settings: of ktn_jax.load."""
-        os.environ["TQDM_DISABLE"] = "1"  # one bar for all is Ray's
         self.model = ktn_jax.load(export, **settings)
         self.out = Path(out)
         self.formats = formats
@@ -126,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compute=ray.data.ActorPoolStrategy(size=flags.workers),
         num_cpus=flags.cpus,
         num_gpus=flags.gpus,
+        runtime_env={"env_vars": {"TQDM_DISABLE": "1"}},  # one bar for all is Ray's
     )
     done = blocks.take_all()
     return report(done, flags.out, len(found))

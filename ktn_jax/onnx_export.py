@@ -7,8 +7,9 @@ docs/export.md says what stops the converter there.
 """
 
 import importlib.util
-import warnings
-from collections.abc import Callable, Mapping
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,11 @@ def write_network(
     """
     require_packages()
     network, variables = fold(network.clone(dtype="float32"), variables)
+    variables = jax.device_get(variables)
     images = _random_images(canvas)
-
-    def fields(image: jax.Array) -> dict[str, jax.Array]:
-        return vars(network.apply(variables, image))
-
-    # before the conversion, which leaves functions in jax's caches that cannot be lowered
-    wanted = [jax.device_get(jax.jit(fields)(image)) for image in images]
-    blob = _converted(fields, images[0])
+    apply = jax.jit(network.apply)
+    wanted = [vars(jax.device_get(apply(variables, image))) for image in images]
+    blob = _converted(network, variables, canvas)
     found = _onnx_outputs(blob, images)
     worst = max(_difference(one, other) for one, other in zip(found, wanted, strict=True))
     if not worst <= TOLERANCE:
@@ -74,23 +72,29 @@ def _random_images(canvas: int) -> list[np.ndarray]:
     return [rng.integers(0, top, (1, canvas, canvas, 3), np.uint8) for top in tops]
 
 
-def _converted(function: Callable[..., Any], image: np.ndarray) -> bytes:
-    """The ONNX model of a function of one image."""
+def _converted(network: KTN, variables: Mapping[str, Any], canvas: int) -> bytes:
+    """The ONNX model, made in a process of its own.
+
+    jax2onnx leaves stand-ins in jax and in jit's caches that break what runs later.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_convert, network, variables, canvas).result()
+
+
+def _convert(network: KTN, variables: Mapping[str, Any], canvas: int) -> bytes:
+    """The ONNX model of image -> fields by name. Spoils jax in this process."""
     import jax2onnx  # optional, and slow to import
 
-    spec = jax.ShapeDtypeStruct(image.shape, jnp.uint8)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of jax2onnx's own float64 requests
-            model = jax2onnx.to_onnx(
-                function,
-                [spec],
-                model_name="ktn",
-                input_names=["image"],
-                output_names=NAMES,
-            )
-    finally:
-        jax.clear_caches()  # jax2onnx traces with replaced functions, and jit keeps them
+    jax.config.update("jax_platforms", "cpu")  # the accelerator is the other process's
+
+    def fields(image: jax.Array) -> dict[str, jax.Array]:
+        return vars(network.apply(variables, image))
+
+    spec = jax.ShapeDtypeStruct((1, canvas, canvas, 3), jnp.uint8)
+    model = jax2onnx.to_onnx(
+        fields, [spec], model_name="ktn", input_names=["image"], output_names=NAMES
+    )
     return model.SerializeToString()
 
 
