@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 import ktn_jax
-from ktn_jax import checkpoint, exports
+from ktn_jax import checkpoint, exports, onnx_export
 from ktn_jax.codec import Codec
 from ktn_jax.errors import one_line_errors
 from ktn_jax.models.network import KTN, build_network, init_variables
@@ -106,7 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
+    parser.add_argument(
+        "--onnx",
+        action="store_true",
+        help="write network.onnx, too: one canvas, no grouping",
+    )
     flags = parser.parse_args(arguments)
+    if flags.onnx:
+        onnx_export.require_packages()
     config, network, step, variables = load_run(flags.workdir)
     if flags.canvas is not None:
         config["data"]["eval_canvas"] = exports.check_canvas(flags.canvas)
@@ -130,6 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         card=card,
         weight_type=flags.weight_type,
     )
+    if flags.onnx:
+        canvas = config["data"]["eval_canvas"]
+        worst = onnx_export.write_network(flags.out, network, variables, canvas)
+        print(f"{onnx_export.FILE}: onnxruntime agrees to {worst:.1e}")
     print(f"exported step {step} of {flags.workdir} to {flags.out}")
 
 

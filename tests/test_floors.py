@@ -38,7 +38,7 @@ FLOORS = [
         "formats.*", "data.pipeline", "inference", "graph.sightings", "initialise",
         "nonfinite",
     },
-    {"exports", "evaluation.evaluate", "loop", "snapshots"},
+    {"exports", "evaluation.evaluate", "loop", "snapshots", "onnx_export"},
     {"measuring", "export", "predictor"},
     {"predict_video", "training"},
     {"predict"},
