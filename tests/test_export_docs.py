@@ -64,7 +64,7 @@ np.savez("found.npz", image=image, **{k: np.asarray(v) for k, v in found.items()
     assert wanted["valid"].any() and done.stdout.count("pixels") == wanted["valid"].sum()
     for name in ("valid", "score", "box"):
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-4)
-    sizes = {"B": 1, "H": 64, "W": 96, "K": codec.max_instances}
+    sizes = {"B": 1, "H": 64, "W": 96, "K": codec.max_instances, "T": network.tag}
     rows = re.findall(r"^\| `(\w+)` \| \[(.*?)\] \| (\w+) \|", TEXT, re.MULTILINE)
     told = {
         name: (tuple(int(sizes.get(d, d)) for d in shape.split(", ")), kind)
