@@ -11,7 +11,6 @@ person = annotated, instance = decoded. Padded slots hold zeros and nothing may 
 from typing import Any
 
 import jax
-import optax
 from flax import struct
 
 Array = jax.Array
@@ -99,4 +98,4 @@ class TrainState:
     params: Params
     frozen: Params  # frozen norms of a pretrained backbone; {} without
     ema: Params  # running average of params; {} when off
-    opt_state: optax.OptState
+    opt_state: Any  # optax's
