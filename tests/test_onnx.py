@@ -64,3 +64,15 @@ def test_without_the_packages_one_line_names_their_list(tmp_path, monkeypatch, c
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "requirements-onnx.txt" in told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
+def test_the_command_writes_it_beside_the_other_files(request, tmp_path, capsys):
+    pytest.importorskip("jax2onnx")
+    pytest.importorskip("onnxruntime")
+    workdir, _ = request.getfixturevalue("straight")  # not where this is skipped
+    assert export.main([str(workdir), str(tmp_path / "out"), "--onnx"]) == 0
+    assert "onnxruntime agrees to" in capsys.readouterr().out
+    assert {"network.onnx", "plain.stablehlo"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
