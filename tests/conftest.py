@@ -13,7 +13,7 @@ import jax
 import pytest
 
 from configs import tiny
-from ktn_jax import training
+from ktn_jax import export, training
 from ktn_jax.data import people
 
 jax.config.update("jax_compilation_cache_dir", os.environ.get("KTN_JAX_TEST_CACHE") or None)
@@ -44,3 +44,11 @@ def straight(small_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("straight")
     state = training.train(small_config, str(workdir))
     return workdir, jax.device_get(state)
+
+
+@pytest.fixture(scope="session")
+def exported(straight, tmp_path_factory):
+    """The export of the run of four steps."""
+    out = tmp_path_factory.mktemp("export")
+    assert export.main([str(straight[0]), str(out)]) == 0
+    return out

@@ -22,14 +22,6 @@ FOLDED = ("head/transfer/.*", "head/chart_kernel")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 
 
-@pytest.fixture(scope="module")
-def exported(straight, tmp_path_factory):
-    """The export of the small run."""
-    out = tmp_path_factory.mktemp("export")
-    assert export.main([str(straight[0]), str(out)]) == 0
-    return out
-
-
 def test_the_export_gives_what_the_network_gives(straight, exported):
     """Also with the knowledge transfer folded, and for any batch size."""
     config, network, _, variables = export.load_run(str(straight[0]))

@@ -103,14 +103,10 @@ def everything(root, besides):
 
 
 @pytest.fixture(scope="module")
-def predicted(straight, zoo, tmp_path_factory):
+def predicted(exported, zoo):
     """Exit status of predict on the zoo, and what there was before."""
-    from ktn_jax import export
-
-    model = tmp_path_factory.mktemp("export")
-    assert export.main([str(straight[0]), str(model)]) == 0
     before = everything(zoo, zoo / "out")
-    command = [str(model), str(zoo / "in"), f"--out={zoo / 'out'}", "--format=iuv,npz"]
+    command = [str(exported), str(zoo / "in"), f"--out={zoo / 'out'}", "--format=iuv,npz"]
     return predict.main([*command, "--min-score=0"]), before, command
 
 

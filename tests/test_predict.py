@@ -8,17 +8,10 @@ import pytest
 from PIL import Image
 
 import ktn_jax
-from ktn_jax import export, files, predict, predictor
+from ktn_jax import files, predict, predictor
 from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR, UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
-
-
-@pytest.fixture(scope="module")
-def exported(straight, tmp_path_factory):
-    out = tmp_path_factory.mktemp("export")
-    assert export.main([str(straight[0]), str(out)]) == 0
-    return out
 
 
 @pytest.fixture
