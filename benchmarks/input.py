@@ -1,11 +1,12 @@
-"""Images per second of the training input alone, and what its CPU time goes to: JSON lines.
+"""Images per second of the training input, and what its CPU time goes to: JSON lines.
 
     python -m benchmarks.input [--config=configs/default.py] [--root=ROOT --split=train]
-        [--threads 1 2 4] [--batches=8]
+        [--threads 1 2 4] [--batches=8] [--step]
 
 Without --root, rendered people of --size pixels are made first. CPU times are of this
 process, all threads; they say what a busy machine's seconds do not. With the cache on,
-the images were parsed before the clock starts.
+the images were parsed before the clock starts. --step times the training step on this
+machine's devices too: input is ahead where times_the_step is above 1.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import itertools
 import json
 import os
 import runpy
+import statistics
 import sys
 import time
 from collections import defaultdict
@@ -21,15 +23,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ktn_jax import files
+from ktn_jax import files, optim, parallel, training
 from ktn_jax.codec import Codec
 from ktn_jax.data import densepose_coco, images, people, pipeline, transforms
 from ktn_jax.data.coco_directory import Record
 from ktn_jax.data.draws import Source
 from ktn_jax.errors import UserError
+from ktn_jax.models.network import build_network
 from ktn_jax.records import Example
 
 
@@ -102,6 +106,30 @@ def measure_stages(
     return {"measured": "stages", "images": count} | stages | {"total_cpu_ms": total}
 
 
+def measure_step(
+    records: Sequence[Record], config: ConfigDict, steps: int
+) -> dict[str, Any]:
+    """Throughput of the training step on all devices, given one batch again and again."""
+    network = build_network(config.model)
+    tx = optim.build_optimizer(config.optim, config.train.steps)
+    state = training.build_state(config, network, tx)
+    state = parallel.put_state(state, config.parallel)
+    step = training.build_step(config, network, tx)
+    host = next(training.build_batches(config, (Source(records),), 0))
+    seconds = []
+    for _ in range(1 + steps):  # the first one compiles
+        start = time.perf_counter()
+        state, metrics = step(state, parallel.put_batch(host, config.parallel))
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - start)
+    median = statistics.median(seconds[1:])
+    return {
+        "measured": "step",
+        "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+        "images_per_second": round(config.data.batch_size / median, 1),
+    }
+
+
 def open_records(flags: argparse.Namespace) -> Sequence[Record]:
     """The records to read, rendered first where no root is given."""
     if not flags.root:
@@ -128,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=480, help="pixels, of rendered ones")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--batches", type=int, default=8, help="timed, for each setting")
+    parser.add_argument("--step", action="store_true", help="time the training step, too")
     parser.add_argument("--canvas", type=int, help="pixels; default: the config's")
     flags = parser.parse_args(arguments)
     config = runpy.run_path(str(flags.config))["get_config"]()
@@ -140,9 +169,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cores": len(os.sched_getaffinity(0)),
     }
     print(json.dumps(about | measure_stages(records, config, rounds=3)), flush=True)
+    step = measure_step(records, config, flags.batches) if flags.step else {}
+    if step:
+        print(json.dumps(about | step), flush=True)
     for threads, cache in itertools.product(flags.threads, (False, True)):
         options = {"threads": threads, "cache": cache, "batches": flags.batches}
-        print(json.dumps(about | measure_pipeline(records, config, **options)), flush=True)
+        line = measure_pipeline(records, config, **options)
+        if step:
+            ratio = line["images_per_second"] / step["images_per_second"]
+            line["times_the_step"] = round(ratio, 2)
+        print(json.dumps(about | line), flush=True)
 
 
 if __name__ == "__main__":

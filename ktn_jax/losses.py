@@ -181,6 +181,16 @@ def all_terms(fields: Fields, targets: Targets) -> dict[str, Mean]:
     return {name: term(fields, targets) for name, term in TERMS.items()}
 
 
+def all_counts(shapes: Fields, targets: Targets) -> dict[str, Array]:
+    """The count of every term: what is annotated, which no prediction changes.
+
+    shapes: Fields of jax.ShapeDtypeStruct. The totals of blank fields are made as well, and
+    left out by the compiler.
+    """
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return {name: term.count for name, term in all_terms(blank, targets).items()}
+
+
 def weigh(terms: Mapping[str, Mean], weights: Mapping[str, float]) -> tuple[Array, dict]:
     """The weighted loss and every term's mean.
 

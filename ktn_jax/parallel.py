@@ -149,13 +149,16 @@ def _laid_out(leaf: jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
     )
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise where the devices cannot share a batch evenly."""
+def check_batch_size(batch_size: int, pieces: int = 1) -> None:
+    """Raise where the devices cannot share a batch evenly, each in equal pieces."""
     devices = jax.device_count()
-    if batch_size % devices:
-        nearest = max(devices, batch_size // devices * devices)
+    if pieces < 1:
+        raise UserError(f"optim.accumulate={pieces} is not 1 or more pieces of a batch")
+    if batch_size % (devices * pieces):
+        nearest = max(1, batch_size // (devices * pieces)) * devices * pieces
+        times = f" x {pieces} pieces (optim.accumulate)" if pieces > 1 else ""
         raise UserError(
-            f"batch_size {batch_size} is not divisible by {devices} devices; "
+            f"batch_size {batch_size} is not divisible by {devices} devices{times}; "
             f"set --config.data.batch_size={nearest}"
         )
 

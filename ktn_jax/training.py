@@ -32,7 +32,7 @@ from ktn_jax.data.draws import Source
 from ktn_jax.errors import UserError
 from ktn_jax.loop import Loop, parse_trace
 from ktn_jax.models.network import KTN, build_network, init_variables
-from ktn_jax.structs import Batch, TrainState
+from ktn_jax.structs import Batch, Fields, TrainState
 
 Array = jax.Array
 
@@ -47,6 +47,7 @@ def train_step(
     weights: Mapping[str, float],
     ema: float,
     hold: Sequence[str] = (),
+    accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step: the new state, and the loss and its terms.
 
@@ -55,19 +56,27 @@ def train_step(
     batch: one device's share under pmap, all of it under jit.   axis: pmap's, or None.
     weights: of losses.TERMS.   ema: decay of the averaged parameters, 0 for none.
     hold: names of parameters that stay, as in config.optim.hold.
+    accumulate: pieces that a device takes its rows in, one after the other.
     """
 
-    def loss_of(params: Any) -> tuple[Array, dict[str, Array]]:
+    def fields_of(params: Any, images: Array) -> Fields:
         params = optim.hold_still(params, hold)
-        fields = network.apply({"params": params, "frozen": state.frozen}, batch.image)
-        terms = losses.all_terms(fields, batch.targets)
-        # counts over all devices before the division, totals and gradients after it
-        terms = {
-            k: t.replace(count=parallel.all_sum(t.count, axis)) for k, t in terms.items()
-        }
+        return network.apply({"params": params, "frozen": state.frozen}, images)
+
+    # counts over all devices and pieces before the division; totals and gradients after it
+    shapes = jax.eval_shape(fields_of, state.params, batch.image)
+    counts = parallel.all_sum(losses.all_counts(shapes, batch.targets), axis)
+
+    def loss_of(params: Any, piece: Batch) -> tuple[Array, dict[str, Array]]:
+        terms = losses.all_terms(fields_of(params, piece.image), piece.targets)
+        terms = {k: t.replace(count=counts[k]) for k, t in terms.items()}
         return losses.weigh(terms, weights)
 
-    (loss, means), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (loss, means), grads = _sum_over_pieces(
+        functools.partial(jax.value_and_grad(loss_of, has_aux=True), state.params),
+        batch,
+        accumulate,
+    )
     loss, means, grads = parallel.all_sum((loss, means, grads), axis)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -76,6 +85,26 @@ def train_step(
     new = state.replace(params=params, ema=average, opt_state=opt_state)
     state = _if_finite(loss + norm, new, state).replace(step=state.step + 1)
     return state, {"loss": loss, **means, "gradient_norm": norm}
+
+
+def _sum_over_pieces(function: Callable[[Batch], Any], batch: Batch, pieces: int) -> Any:
+    """The sum of what a function says of each piece of a batch, one piece in memory.
+
+    Piece j has rows j, j + pieces, ...: under jit every device keeps the rows it has.
+    """
+    if pieces == 1:
+        return function(batch)
+
+    def cut(rows: Array) -> Array:
+        return jnp.moveaxis(rows.reshape(-1, pieces, *rows.shape[1:]), 1, 0)
+
+    def add(total: Any, piece: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(piece)), None
+
+    cuts = jax.tree.map(cut, batch)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], cuts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, cuts)[0]
 
 
 def _if_finite(value: Array, new: TrainState, old: TrainState) -> TrainState:
@@ -143,6 +172,7 @@ def build_step(config: ConfigDict, network: KTN, tx: optax.GradientTransformatio
         weights=dict(config.loss),
         ema=config.train.ema,
         hold=tuple(config.optim.hold),
+        accumulate=config.optim.accumulate,
     )
     return parallel.data_parallel(body, config.parallel)
 
@@ -231,7 +261,7 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
     first step where the folder, the disk or the batch size will not do.
     """
     folder, train = Path(workdir), config.train
-    parallel.check_batch_size(config.data.batch_size)
+    parallel.check_batch_size(config.data.batch_size, config.optim.accumulate)
     parse_trace(train.profile)
     guards.check_workdir(folder)
     source = open_source(config)  # first: most mistakes are in the data's path

@@ -44,3 +44,13 @@ def test_the_cache_spares_the_reading(rendered, monkeypatch):
     assert len(read) == len(source)
     benchmark.measure_pipeline(source, config, cache=False, **options)
     assert len(read) > len(source) + 3 * config.data.batch_size
+
+
+def test_the_step_is_timed_beside_the_input(rendered, capsys):
+    options = ["--config=configs/tiny.py", f"--root={rendered}", "--canvas=64"]
+    benchmark.main([*options, "--threads=1", "--batches=2", "--step"])
+    _, step, *settings = map(json.loads, capsys.readouterr().out.splitlines())
+    assert step["measured"] == "step" and step["images_per_second"] > 0
+    for line in settings:
+        ratio = line["images_per_second"] / step["images_per_second"]
+        np.testing.assert_allclose(line["times_the_step"], ratio, rtol=0.02, atol=0.01)
