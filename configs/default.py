@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
                 "min_posterior": 0.02,  # pixels that fit nobody better belong to nobody
                 "max_overlap": 0.5,  # mask IoU above which the weaker instance is dropped
                 "box_quantile": 0.002,  # share of pixels beyond each side of a box
+                "bandwidth_scale": 1.0,  # of the learnt one; below 1 parts people who touch
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it
                 "checkpoint": "",  # a run's or an export's folder; detectron2 file: FPN too

@@ -15,6 +15,7 @@ import numpy as np
 
 from ktn_jax import embedding, maps
 from ktn_jax.anatomy import NUM_KEYPOINTS, UNKNOWN_PART
+from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
 from ktn_jax.records import Person
 from ktn_jax.structs import Fields, Instances, Targets
@@ -42,6 +43,14 @@ class Codec:
     min_posterior: float  # pixels that fit no instance better belong to nobody
     max_overlap: float  # of two instances that share more, the weaker is dropped
     box_quantile: float  # share of an instance's pixels a box may cut on each side
+    # of the learnt one, when decoding; 1 also for runs from before there was the field
+    bandwidth_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.bandwidth_scale > 0:
+            raise UserError(
+                f"bandwidth_scale {self.bandwidth_scale} must be above 0; 1 is as learnt"
+            )
 
     # --- in: one image, numpy ---------------------------------------------------
 
@@ -131,7 +140,9 @@ class Codec:
         height, width = fields.center.shape
         found = min(self.max_instances, height * width)
         peak, cell = jax.lax.top_k(_peaks(fields.center).reshape(-1), found)
-        seeds = _sharpen(fields, embedding.read_seeds(fields, cell))
+        seeds = embedding.read_seeds(fields, cell)
+        seeds = seeds.replace(sigma=self.bandwidth_scale * seeds.sigma)
+        seeds = _sharpen(fields, seeds)
         fit = _fit(fields, seeds)
         belongs = jnp.exp(fit) * jax.nn.sigmoid(fields.mask)  # [K, h, w]
         quality = jax.nn.sigmoid(fields.quality.reshape(-1)[cell])

@@ -104,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--canvas", type=int, help="pixels a side, instead of the run's data.eval_canvas"
     )
+    parser.add_argument(
+        "--bandwidth-scale", type=float, help="instead of the run's codec.bandwidth_scale"
+    )
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
     parser.add_argument(
@@ -117,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config, network, step, variables = load_run(flags.workdir)
     if flags.canvas is not None:
         config["data"]["eval_canvas"] = exports.check_canvas(flags.canvas)
+    if flags.bandwidth_scale is not None:
+        config["codec"]["bandwidth_scale"] = flags.bandwidth_scale
     codec = Codec(**config["codec"])
     measured = json.loads(flags.measured.read_text()) if flags.measured else None
     parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))

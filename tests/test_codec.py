@@ -1,11 +1,14 @@
 """The circle: people -> Targets -> perfect Fields -> Instances, and edges of encode."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
 from ktn_jax.anatomy import UNKNOWN_PART
+from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
 from tests.scenes import CODEC, perfect_fields, scene, surface_at
 
@@ -188,6 +191,27 @@ def test_every_cell_of_a_heat_map_is_the_gaussian_to_the_last_bit():
     np.testing.assert_array_equal(found, expected)
     tiny = np.finfo(np.float32).tiny
     assert ((found > 0) & (found < tiny)).any() and (found == 0).any()
+
+
+def test_a_narrower_bandwidth_is_that_of_a_smaller_tau():
+    people = scene(SCENES["overlap"], SIZE)
+    fields = perfect_fields(CODEC.encode(people, (SIZE, SIZE)), SCENES["overlap"])
+    # far too wide, so that it matters: one person is all there is
+    fields = fields.replace(bandwidth=fields.bandwidth + 2.0, tag=0 * fields.tag)
+    narrow = dataclasses.replace(CODEC, bandwidth_scale=0.25)
+    found = jax.jit(narrow.decode)(fields)
+    shifted = fields.replace(bandwidth=fields.bandwidth + np.log(0.25))
+    expected = jax.jit(CODEC.decode)(shifted)
+    np.testing.assert_array_equal(found.owner, expected.owner)
+    np.testing.assert_allclose(found.score, expected.score, atol=1e-5)
+    assert (
+        np.asarray(found.owner) != np.asarray(jax.jit(CODEC.decode)(fields).owner)
+    ).any()
+
+
+def test_a_bandwidth_of_nothing_is_refused():
+    with pytest.raises(UserError, match=r"bandwidth_scale 0 must be above 0"):
+        dataclasses.replace(CODEC, bandwidth_scale=0)
 
 
 def test_tags_are_those_of_each_person_s_cells(decode):
