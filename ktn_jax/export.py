@@ -39,7 +39,20 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     for room, field in PATHS:
         if field in copy[room]:  # older runs lack some
             copy[room][field] = Path(copy[room][field]).name
+    mix = copy["data"].get("mix", ())
+    copy["data"]["mix"] = [
+        [Path(root).name, split, share, *(Path(table).name for table in symmetry)]
+        for root, split, share, *symmetry in mix
+    ]
     return copy
+
+
+def _training_data(data: Mapping[str, Any]) -> str:
+    """Splits and folders, as in "split `train` of `coco`"."""
+    mix = data.get("mix") or [(data["root"], data["train_split"])]
+    return " and ".join(
+        f"split `{split}` of `{Path(root).name}`" for root, split, *_ in mix
+    )
 
 
 def model_card(
@@ -70,7 +83,7 @@ def model_card(
 Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every person.
 {parameters:,} parameters, canvas {data["eval_canvas"]} px.
 
-- Trained for {step} steps on split `{data["train_split"]}` of `{Path(data["root"]).name}`.
+- Trained for {step} steps on {_training_data(data)}.
 - Reached on split `{data["eval_split"]}` (AP as fractions):
 {measures}
 - Licence of the code: Apache-2.0. The weights follow their training data's: a model of

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import eval as eval_script
+from configs import tiny
 from ktn_jax import export, exports, inference, initialise, predict, weights
 from ktn_jax.codec import Codec
 from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
@@ -193,3 +194,15 @@ def test_folded_charts_equal_generated_ones(straight):
     np.testing.assert_allclose(
         ours, jax.jit(network.apply)(variables, image).chart, atol=1e-6
     )
+
+
+def test_an_export_of_a_mix_names_its_folders_without_their_places():
+    config = tiny.get_config().to_dict()
+    config["data"]["mix"] = (
+        ("/a/coco", "train", 0.7, "/b/uv.mat"),
+        ("/c/made", "val", 0.3),
+    )
+    told = export.portable(config)["data"]["mix"]
+    assert told == [["coco", "train", 0.7, "uv.mat"], ["made", "val", 0.3]]
+    card = export.model_card(config, 10, 1, measured=None, about="", weight_type="float32")
+    assert "10 steps on split `train` of `coco` and split `val` of `made`." in card
