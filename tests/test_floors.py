@@ -22,7 +22,7 @@ FLOORS = [
         "data.figures", "data.garments", "data.looks", "data.outfits",
         "data.paints", "data.shells", "data.styles", "data.template", "data.thin",
         "data.things",
-        "data.builds", "data.checks", "data.prepare",
+        "data.builds", "data.checks", "data.prepare", "data.shards",
         "data.draws",
         "data.outlines", "data.poses", "data.render", "data.scenes",
         "data.labelling", "data.people", "data.clearance", "data.hairdos",

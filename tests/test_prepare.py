@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -240,31 +239,6 @@ def test_minival_alone_is_enough_to_evaluate(sound, capsys):
     )
     ids = np.concatenate([batch.image_id[batch.valid] for batch in batches])
     assert ids.tolist() == [1, ROTATED, GREY, CMYK, NOBODY]
-
-
-KILLED = """
-import os, signal, sys
-from ktn_jax.data import densepose_coco, images
-from ktn_jax.data.densepose_coco import build
-seen = []
-def fault(data, size):
-    seen.append(1)
-    if len(seen) == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-densepose_coco.image_fault = fault
-build(sys.argv[1])
-"""
-
-
-def test_a_build_that_was_killed_starts_over_and_leaves_nothing_behind(sound):
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(sound)], timeout=60)
-    assert killed.returncode == -signal.SIGKILL
-    folder = coco.folder_of(sound / "tfds", "densepose")
-    assert list(folder.parent.glob(builds.UNFINISHED)) and not builds.is_whole(folder)
-    with pytest.raises(DataError, match=r"holds no whole data set.*prepare ROOT"):
-        coco.open_built(sound / "tfds")
-    assert len(minival_ids(coco.build(sound))) == 5
-    assert not list(folder.parent.glob(builds.UNFINISHED))
 
 
 def test_half_a_set_is_never_taken_for_a_whole_one(sound):

@@ -8,16 +8,17 @@ with `python -m ktn_jax.data.prepare DIR`, or let `build` do it on first use.
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 from tqdm import tqdm
 
-from ktn_jax.data import builds
+from ktn_jax.data import builds, shards
 from ktn_jax.data.coco_directory import (
     LABELS,
     LAYOUT,
@@ -33,8 +34,10 @@ from ktn_jax.data.coco_directory import (
 from ktn_jax.data.images import image_fault
 from ktn_jax.errors import UserError
 
+SHARD_IMAGES = 1000  # how much a build that is killed loses at most; 160 MB of COCO
 
-class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
+
+class DensePoseCoco(FileReaderBuilder):
     """DensePose-COCO 2014, or COCO's keypoints; only splits whose json is there are built.
 
     info.metadata: fingerprint of what was read; for each split counts, the names of
@@ -71,43 +74,86 @@ class DensePoseCoco(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(counts={}, skipped={}, with_people={}),
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[int, Record]]]:
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig | None = None,
+    ) -> None:
+        """TFDS's hook: write all splits, and go on where a build was killed."""
         root = Path(dl_manager.manual_dir)
         jsons = find_jsons(root, self.builder_config.name)
-        self.info.metadata["fingerprint"] = fingerprint(root, jsons)
-        return {
-            split: self._generate_examples(root, path, split)
-            for split, path in jsons.items()
-        }
+        self.info.metadata["fingerprint"] = state = fingerprint(root, jsons)
+        folder = Path(self.data_path)  # TFDS's own, to be renamed when all is well
+        stage = folder.parent / f".{self.version}.shards"
+        shards.open_stage(stage, state | {"shard": SHARD_IMAGES})
+        splits = [self._write_split(stage, root, *split) for split in jsons.items()]
+        shards.publish(stage, folder)
+        self.info.set_splits(tfds.core.SplitDict(splits))
 
-    def _generate_examples(
-        self, root: Path, json_path: Path, split: str
-    ) -> Iterator[tuple[int, Record]]:
+    def _write_split(
+        self, stage: Path, root: Path, split: str, json_path: Path
+    ) -> tfds.core.SplitInfo:
+        """Write the shards of a split that are not there yet, and sum them all up."""
         images, annotations = read_json(json_path, needs_surface=self.needs_surface)
         paths = find_images(root, images)
-        skipped, with_people = [], []
+        starts = range(0, len(images), SHARD_IMAGES)
         counts = {"images": 0, "people": 0, "people_with_points": 0}
-        bar = tqdm(images, desc=split, unit="image", disable=not self.shows_progress)
-        for image, path in zip(bar, paths, strict=True):
-            data = path.read_bytes()
-            if reason := image_fault(data, (image["height"], image["width"])):
-                skipped.append(f"{image['file_name']}: {reason}")
-                continue
-            people = annotations[image["id"]]
-            row = counts["images"]
-            if any(not person.get("iscrowd") for person in people):
-                with_people.append(row)
-            counts["images"] += 1
-            counts["people"] += len(people)
-            counts["people_with_points"] += sum("dp_x" in person for person in people)
-            yield row, _record(image, data, people)
+        skipped, with_people, lengths, size = [], [], [], 0
+        bar = tqdm(
+            total=len(images), desc=split, unit="image", disable=not self.shows_progress
+        )
+        for number, start in enumerate(starts):
+            name = f"{self.name}-{split}.array_record-{number:05d}-of-{len(starts):05d}"
+            shard, part = stage / name, slice(start, start + SHARD_IMAGES)
+            note = shards.read_note(shard)
+            if note is None:
+                note = self._write_shard(shard, images[part], paths[part], annotations, bar)
+            else:
+                bar.update(len(images[part]))
+            with_people += [counts["images"] + row for row in note["with_people"]]
+            skipped += note["skipped"]
+            lengths.append(note["images"])
+            size += shard.stat().st_size
+            for key in counts:
+                counts[key] += note[key]
+        bar.close()
         if not counts["images"]:
             raise DataError(f"{json_path}: not one of its {len(images)} images is whole")
         self.info.metadata["counts"][split] = counts
         self.info.metadata["skipped"][split] = skipped
         self.info.metadata["with_people"][split] = with_people
+        return tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size)
+
+    def _write_shard(
+        self,
+        shard: Path,
+        images: Sequence[Record],
+        paths: Sequence[Path],
+        annotations: Mapping[int, list[Record]],
+        bar: tqdm,
+    ) -> shards.Note:
+        """Write one shard; what is noted of it."""
+        note = {"images": 0, "people": 0, "people_with_points": 0}
+        note |= {"skipped": [], "with_people": []}
+
+        def records() -> Iterator[bytes]:
+            for image, path in zip(images, paths, strict=True):
+                bar.update()
+                data = path.read_bytes()
+                if reason := image_fault(data, (image["height"], image["width"])):
+                    note["skipped"].append(f"{image['file_name']}: {reason}")
+                    continue
+                people = annotations[image["id"]]
+                if any(not person.get("iscrowd") for person in people):
+                    note["with_people"].append(note["images"])
+                note["images"] += 1
+                note["people"] += len(people)
+                note["people_with_points"] += sum("dp_x" in person for person in people)
+                yield self.info.features.serialize_example(_record(image, data, people))
+
+        shards.write_shard(shard, records())
+        shards.write_note(shard, note)
+        return note
 
 
 def build(
@@ -125,7 +171,7 @@ def build(
     json without any surface point is an error.   data_dir: where the built files go,
     root/tfds by default.   progress: shows a bar for every split.
     A change of any json or image since the last build builds anew; a build that was
-    interrupted starts over; processes of one machine wait for the one that builds.
+    interrupted goes on; processes of one machine wait for the one that builds.
     Raises DataError if root is not such a directory. Unreadable images are left out and
     summed up in a warning.
     """

@@ -1,9 +1,9 @@
 """Check a COCO + DensePose directory, build its TFDS: python -m ktn_jax.data.prepare DIR.
 
 The minival json and its images are enough to evaluate. What is missing is told with the
-place where people get it. An interrupted build starts over; a copy to a bucket that was
-interrupted goes on. Exit status: 0 all well, 2 faults and nothing built, 3 built, but
-something is odd or some images were left out.
+place where people get it. A build or a copy to a bucket that was interrupted goes on.
+Exit status: 0 all well, 2 faults and nothing built, 3 built, but something is odd or some
+images were left out.
 """
 
 import argparse
