@@ -87,7 +87,7 @@ def get_config() -> ConfigDict:
                 "center": 1.0,
                 "instance": 1.0,
                 "offset": 1.0,
-                "bandwidth": 10.0,
+                "bandwidth": 2.0,
                 "tag": 0.1,
                 "quality": 1.0,
             },

@@ -21,6 +21,7 @@ from ktn_jax.structs import Fields
 Array = jax.Array
 
 BANDWIDTH = 16.0  # sigma in canvas pixels where tau = 0
+SIGMA_OF_SIZE = 0.4  # what is taught, of the square root of the area that is seen
 TAU_LIMIT = 3.0  # |tau| is clipped here, so that no sigma vanishes
 TAG_WEIGHT = 1.0  # beta; 1: tags one unit apart weigh like votes one sigma apart
 
@@ -42,6 +43,12 @@ def votes(fields: Fields) -> Array:
 def sigma(tau: Array) -> Array:
     """Bandwidth in canvas pixels of a raw bandwidth."""
     return BANDWIDTH * jnp.exp(jnp.clip(tau, -TAU_LIMIT, TAU_LIMIT))
+
+
+def bandwidth_of(size: Array) -> Array:
+    """The raw bandwidth of people of a size in canvas pixels, [P]."""
+    tau = jnp.log(SIGMA_OF_SIZE * size / BANDWIDTH)
+    return jnp.clip(tau, -TAU_LIMIT, TAU_LIMIT)
 
 
 def read_seeds(fields: Fields, cell: Array) -> Seeds:

@@ -99,13 +99,18 @@ def offset(fields: Fields, targets: Targets) -> Mean:
 
 
 def bandwidth(fields: Fields, targets: Targets) -> Mean:
-    """Variance of tau within a person: the anchor's reading must speak for all cells."""
+    """Squared error of tau: sigma is to be the person's size x SIGMA_OF_SIZE, everywhere.
+
+    Equal on all cells of a person, for the anchor's reading speaks for them; and told, not
+    left to the instance loss: with tags to tell people apart, it lets every sigma grow
+    until votes say nothing, and the head's places within a person with them.
+    """
 
     def one(fields: Fields, targets: Targets) -> Mean:
-        cells, _ = _own_cells(targets)
-        mean = jax.lax.stop_gradient(_person_means(fields.bandwidth, cells))
-        error = fields.bandwidth - _of_owner(mean, targets.owner)
-        return _mean(_person_means(jnp.square(error), cells), _seen(cells))
+        cells, size = _own_cells(targets)
+        wanted = _of_owner(embedding.bandwidth_of(size), targets.owner)
+        error = jnp.square(fields.bandwidth - wanted)
+        return _mean(_person_means(error, cells), _seen(cells))
 
     return _over_images(one, fields, targets)
 

@@ -80,11 +80,12 @@ def perfect_fields(targets: Targets, boxes_by_owner: Sequence[Sequence[int]]) ->
     height, width = targets.owner.shape
     centers = (np.stack(np.indices((height, width)), -1) + 0.5) * STRIDE
     offset = np.zeros((height, width, 2))
-    tau = np.full((height, width), np.log(4 / BANDWIDTH))  # sigma 4 px
+    tau = np.full((height, width), np.log(4 / BANDWIDTH))
     chart = np.zeros((height, width, NUM_CHARTS))
     uv = np.zeros((height, width, NUM_CHARTS, 2))
     for slot, box in enumerate(boxes_by_owner):
         mine = targets.owner == slot
+        tau[mine] = np.log(0.4 * STRIDE * np.sqrt(mine.sum() or 1) / BANDWIDTH)
         offset[mine] = targets.anchors[slot] - centers[mine]
         label, place = surface_at(centers[mine], box)
         chart[mine, label] = 20

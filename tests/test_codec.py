@@ -197,7 +197,8 @@ def test_a_narrower_bandwidth_is_that_of_a_smaller_tau():
     people = scene(SCENES["overlap"], SIZE)
     fields = perfect_fields(CODEC.encode(people, (SIZE, SIZE)), SCENES["overlap"])
     # far too wide, so that it matters: one person is all there is
-    fields = fields.replace(bandwidth=fields.bandwidth + 2.0, tag=0 * fields.tag)
+    wide = np.full_like(fields.bandwidth, np.log(4 / 16) + 2.0)
+    fields = fields.replace(bandwidth=wide, tag=0 * fields.tag)
     narrow = dataclasses.replace(CODEC, bandwidth_scale=0.25)
     found = jax.jit(narrow.decode)(fields)
     shifted = fields.replace(bandwidth=fields.bandwidth + np.log(0.25))

@@ -113,7 +113,8 @@ def test_person_terms_equal_a_loop(targets):
         size = STRIDE * np.sqrt(mine.sum())
         error = np.abs((centers + image.offset - targets.anchors[0, k])[mine] / size)
         offset.append(np.where(error < 1, error**2 / 2, error - 0.5).sum(-1).mean())
-        width.append(image.bandwidth[mine].var())
+        tau = np.log(0.4 * size / 16)
+        width.append(((image.bandwidth[mine] - tau) ** 2).mean())
         pull.append(((image.tag[mine] - image.tag[mine].mean(0)) ** 2).sum(-1).mean())
     means = [image.tag[owner == k].mean(0) for k in range(2)]
     push = np.exp(-((means[0] - means[1]) ** 2).sum() / 2)  # their boxes touch
