@@ -88,6 +88,24 @@ def test_pieces_of_a_batch_with_every_image_twice_change_no_mean(
     compare(history, state, one_device)
 
 
+@pytest.mark.parametrize("mode", parallel.MODES)
+def test_the_config_s_pieces_reach_the_step(mode, config, batch):
+    """Equal by design, so it is looked for in the program: a loop over the pieces."""
+    config = config.copy_and_resolve_references()
+    config.parallel = mode
+    loops = []
+    for pieces in (1, 2):
+        config.optim.accumulate = pieces
+        network = build_network(config.model)
+        tx = optim.build_optimizer(config.optim, 5)
+        state = parallel.put_state(build_state(config, network, tx), mode)
+        twice = jax.tree.map(lambda x: np.repeat(x, 2, axis=0), batch)
+        step = build_step(config, network, tx)
+        program = step.lower(state, parallel.put_batch(twice, mode)).as_text()
+        loops.append(program.count("stablehlo.while"))
+    assert loops[1] > loops[0]
+
+
 def test_pieces_with_more_and_fewer_people_add_up_to_the_whole(config, batch, one_device):
     config = config.copy_and_resolve_references()
     pieces = functools.partial(one_device_step, config, accumulate=4)

@@ -1,5 +1,6 @@
 """What one sees of a run: its clock, lines, pictures, traces, measures and best state."""
 
+import functools
 import json
 import time
 
@@ -49,6 +50,40 @@ def test_only_what_the_device_waits_for_is_lost(fetching, stepping, lost):
     clock.fetch(batches)
     assert clock.waited == pytest.approx(lost, abs=0.08)
     clock.close()
+
+
+class Value(float):
+    """A metric that tells when the host reads it."""
+
+    def __new__(cls, value, read):
+        self = super().__new__(cls, value)
+        self.read = read
+        return self
+
+    def __float__(self):
+        self.read()
+        return super().__float__()
+
+
+def test_the_device_has_its_next_step_and_batch_before_the_host_reads_the_last(
+    rendered, tmp_path
+):
+    config = toys.small_config(rendered)
+    config.train.save_steps = 4  # its own step is looked at before a state is saved
+    parts, happened = toys.machine(config), []
+
+    def step(state, batch):
+        state, metrics = parts.step(state, batch)
+        number = sum(kind == "given" for kind, _ in happened) + 1
+        happened.append(("given", number))
+        read = functools.partial(happened.append, ("read", number))
+        return state, {name: Value(value, read) for name, value in metrics.items()}
+
+    toys.run(config, parts._replace(step=step), tmp_path)
+    first = [event for at, event in enumerate(happened) if event not in happened[:at]]
+    order = "given 1, given 2, read 1, given 3, read 2, given 4, read 3, read 4, given 5, "
+    order += "given 6, read 5, read 6"
+    assert ", ".join(f"{kind} {number}" for kind, number in first) == order
 
 
 def test_the_share_of_waiting_is_that_since_the_last_line(tmp_path, capsys):
