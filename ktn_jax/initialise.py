@@ -22,6 +22,8 @@ Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
 
 SHOWN = 3  # names of a kind that an error lists
 EXPORTED = "weights.safetensors"  # in the folder of an export, by our names
+CHART_KERNEL = "params/head/chart_kernel"  # what an export has in place of
+TRANSFER = "head/transfer/.*"
 
 # A detectron2 model: what is ours of it, and the parts that no network of ours has.
 BOTTOM_UP = "backbone.bottom_up."
@@ -46,7 +48,7 @@ def fill(
             found = read_detectron2(state, model["backbone"], source=source)
             rooms = ("backbone", "fpn")
         elif (source / EXPORTED).is_file():
-            found, rooms = read_state(source / EXPORTED), None
+            return _from_export(variables, source, init["skip"], model)
         else:
             _, stored = checkpoint.read_weights(source)
             found, rooms = _flat(stored), None
@@ -62,6 +64,25 @@ def fill(
     else:
         return variables
     return merge(variables, found, source=source, skip=init["skip"], rooms=rooms)
+
+
+def _from_export(
+    variables: Variables, source: Path, skip: Sequence[str], model: Mapping[str, Any]
+) -> Variables:
+    """An export's weights; the knowledge transfer that it folded away is found anew."""
+    found: Flat = dict(read_state(source / EXPORTED))
+    skips = _compile(skip, [*_flat(variables), *found])
+    learns = any(pattern.fullmatch(_bare(CHART_KERNEL)) for pattern in skips)
+    if not model["ktm"] or learns or CHART_KERNEL not in found:
+        return merge(variables, found, source=source, skip=skip)
+    from ktn_jax.models.network import (
+        build_network,
+        unfold,
+    )  # late: most runs start without
+
+    kernel = found.pop(CHART_KERNEL)
+    filled = merge(variables, found, source=source, skip=[*skip, TRANSFER])
+    return unfold(build_network(model), filled, kernel)
 
 
 def merge(

@@ -129,8 +129,8 @@ def first_state(
 
     1. resume: the run's newest checkpoint, with step and optimiser.
     2. config.init.checkpoint: another run's parameters (averaged, if it averages), an
-       export's (its knowledge transfer is folded: skip head/transfer/.* and
-       head/chart_kernel to learn it anew), or backbone and FPN of a detectron2 model.
+       export's (its knowledge transfer, which was folded, is found anew), or backbone and
+       FPN of a detectron2 model.
        Step 0, a fresh optimiser, and so too:
     3. config.init.backbone: ImageNet weights of the backbone.
     4. scratch: config.seed.

@@ -115,6 +115,20 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     assert inference.host(run(image.astype(np.uint8))).score.dtype == np.float32
 
 
+def test_a_run_that_starts_from_an_export_draws_its_charts(straight, exported):
+    """The knowledge transfer that folding forgot is found anew; another seed begins it."""
+    config, network, _, variables = export.load_run(str(straight[0]))
+    init = {"checkpoint": str(exported), "backbone": "", "skip": ()}
+    fresh = init_variables(network, 5, config["data"]["canvas"])
+    filled = initialise.fill(fresh, init, config["model"])
+    image = jax.random.randint(jax.random.key(0), (1, 64, 64, 3), 0, 255)
+    fields = jax.jit(network.apply)
+    ours, theirs = fields(filled, image), fields(variables, image)
+    far = np.abs(np.asarray(ours.chart - theirs.chart)).max()
+    assert far < 0.03 * np.asarray(theirs.chart).std()
+    np.testing.assert_array_equal(ours.parts, theirs.parts)
+
+
 def test_predict_writes_every_format_and_survives_a_broken_file(
     exported, rendered, tmp_path, capsys
 ):

@@ -10,7 +10,7 @@ from ktn_jax import checkpoint, export, optim, training
 from ktn_jax.errors import UserError
 from ktn_jax.graph import Graph, build_graph, shipped_visual, write_graph
 from ktn_jax.models.heads import PERSON_ROWS, Head
-from ktn_jax.models.network import build_network, fold
+from ktn_jax.models.network import build_network, fold, unfold
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer
 
 WIDTH = 8
@@ -45,6 +45,20 @@ def build_head(sources, train_graph=True, kernel=1, own_kernel=False):
             np.shape, shapes["frozen"]["transfer"]
         )
     return head, variables, x
+
+
+def test_charts_that_no_transfer_can_make_are_told():
+    """The paper's graph gives the two charts of a limb equal rows; frozen, they stay so."""
+    fields = model(graph_split_pairs=False, train_graph=False)
+    _, variables, _ = build_head(SOURCES, train_graph=False)
+    same = {f"graph_{name}": np.ones_like(getattr(GRAPH, name)) for name in SOURCES}
+    whole = {
+        "params": {"head": variables["params"]},
+        "frozen": {"head": {"transfer": same}},
+    }
+    kernel = np.random.default_rng(1).normal(size=(1, 1, WIDTH, 25)).astype(np.float32)
+    with pytest.raises(UserError, match=r"cannot be made.*train_graph"):
+        unfold(build_network(fields), whole, kernel)
 
 
 def kernel_by_hand(params, graph, sources, kernel, own):

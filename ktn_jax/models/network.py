@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 
 from ktn_jax.errors import UserError
@@ -21,6 +22,8 @@ Array = jax.Array
 
 CANVAS_MULTIPLE = 32  # the coarsest stride
 COLLECTIONS = ("params", "frozen")  # of a network's variables
+UNFOLD_STEPS, UNFOLD_RATE = 10_000, 3e-3  # of Adam; a few seconds
+UNFOLD_ERROR = 0.02  # rms, as a share of the kernel's own
 
 
 class KTN(nn.Module):
@@ -117,13 +120,59 @@ def build_network(model: Mapping[str, Any]) -> KTN:
 
 
 def fold(network: KTN, variables: Mapping[str, Any]) -> tuple[KTN, dict[str, Any]]:
-    """The same function with a plain chart kernel: for inference the KTM costs nothing.
+    """The same function with a plain chart kernel: for inference the KTM costs nothing."""
+    if not network.ktm:
+        return network, dict(variables)
+    transfer, weights, rows = _transfer(network, variables)
+    kernel = rows_kernel(transfer.apply(weights, *rows), network.head_kernel)
+    folded = {name: {**variables.get(name, {})} for name in COLLECTIONS}
+    for part in folded.values():
+        part["head"] = {k: v for k, v in part.get("head", {}).items() if k != "transfer"}
+    folded["params"]["head"]["chart_kernel"] = kernel
+    return network.clone(ktm=False), {**variables, **folded}
+
+
+def unfold(network: KTN, variables: Mapping[str, Any], kernel: Array) -> dict[str, Any]:
+    """The way back of fold: variables whose knowledge transfer makes a chart kernel.
+
+    variables: the transfer's own are where the search for it begins; the kernels that it
+    mixes stay.   kernel: [k, k, C, 25].   UserError where no such transfer is found.
+    """
+    transfer, weights, rows = _transfer(network, variables)
+    wanted = kernel_rows(jnp.asarray(kernel))
+    tx = optax.adam(optax.cosine_decay_schedule(UNFOLD_RATE, UNFOLD_STEPS))
+
+    def error(params: Any) -> Array:
+        made = transfer.apply({**weights, "params": params}, *rows)
+        return jnp.square(made - wanted).mean()
+
+    def step(carry: Any, _: None) -> tuple[Any, None]:
+        params, state = carry
+        updates, state = tx.update(jax.grad(error)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    start = weights["params"], tx.init(weights["params"])
+    (params, _), _ = jax.jit(lambda c: jax.lax.scan(step, c, length=UNFOLD_STEPS))(start)
+    share = float(jnp.sqrt(error(params)) / wanted.std())
+    if not share < UNFOLD_ERROR:
+        raise UserError(
+            f"the export's chart kernel cannot be made by this knowledge transfer "
+            f"({share:.1%} of it are left over); train its graph (model.train_graph), or "
+            "learn the charts anew by "
+            "--config.init.skip=\"('head/transfer/.*','head/chart_kernel')\""
+        )
+    head = {**variables["params"]["head"], "transfer": params}
+    return {**variables, "params": {**variables["params"], "head": head}}
+
+
+def _transfer(
+    network: KTN, variables: Mapping[str, Any]
+) -> tuple[KnowledgeTransfer, dict[str, Any], list[Array]]:
+    """A network's knowledge transfer, its variables, and the rows that it mixes.
 
     Needs no graph: A is in the variables, among the parameters or the frozen ones.
     """
-    if not network.ktm:
-        return network, dict(variables)
-    head, frozen = (dict(variables.get(c, {}).get("head", {})) for c in COLLECTIONS)
+    head, frozen = (variables.get(name, {}).get("head", {}) for name in COLLECTIONS)
     rows = [kernel_rows(head[f"{name}_kernel"]) for name in ("keypoint", "part", "person")]
     transfer = KnowledgeTransfer(
         empty_graph(),
@@ -132,13 +181,8 @@ def fold(network: KTN, variables: Mapping[str, Any]) -> tuple[KTN, dict[str, Any
         width=rows[0].shape[1],
         sources=network.ktm_sources,
     )
-    weights = {"params": head.pop("transfer"), "frozen": frozen.pop("transfer", {})}
-    head["chart_kernel"] = rows_kernel(transfer.apply(weights, *rows), network.head_kernel)
-    folded = {
-        name: {**variables.get(name, {}), "head": part}
-        for name, part in zip(COLLECTIONS, (head, frozen), strict=True)
-    }
-    return network.clone(ktm=False), {**variables, **folded}
+    weights = {"params": head["transfer"], "frozen": frozen.get("transfer", {})}
+    return transfer, weights, rows
 
 
 def init_variables(network: KTN, seed: int, canvas: int) -> dict[str, Any]:
