@@ -14,9 +14,11 @@ from tests.miniature import encoded, person, write_split
 
 IMAGES = list(range(21, 32))
 BUILD = """
-import os, signal, sys
+import os, resource, signal, sys
 from ktn_jax.data import densepose_coco as coco
-root, last = sys.argv[1], int(sys.argv[2])
+root, last, room = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file too large is an error of write()
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 coco.SHARD_IMAGES = 2
 whole, seen = coco.image_fault, []
 def fault(data, size):
@@ -47,9 +49,12 @@ def root(tmp_path):
     return write_root(tmp_path)
 
 
-def run_build(root, last):
-    """Build in a process that is killed as it looks at its last image; 0: never."""
-    command = [sys.executable, "-c", BUILD, str(root), str(last)]
+def run_build(root, last, room=-1):
+    """Build in a process that is killed as it looks at its last image; 0: never.
+
+    room: bytes that a file may have.
+    """
+    command = [sys.executable, "-c", BUILD, str(root), str(last), str(room)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -106,6 +111,13 @@ def test_a_shard_that_was_damaged_meanwhile_is_written_again(root):
     (first, *_) = sorted(stage_of(root).glob("*-00000-of-00006"))
     os.truncate(first, 100)
     assert run_build(root, 0).stdout.endswith(f"looked at {len(IMAGES) - 2}\n")
+    assert ids(root) == IMAGES
+
+
+def test_a_full_disk_is_told_and_the_build_goes_on_once_there_is_room(root):
+    full = run_build(root, 0, room=10_000)
+    assert full.returncode == 1 and "make room" in full.stderr.splitlines()[-1]
+    assert run_build(root, 0).returncode == 0
     assert ids(root) == IMAGES
 
 

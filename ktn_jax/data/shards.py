@@ -5,10 +5,11 @@ killed leaves them for the next. A shard is whole once its note lies beside it, 
 written after it and tells its size.
 """
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,15 @@ def read_note(shard: Path) -> Note | None:
 
 
 def write_shard(shard: Path, records: Iterable[bytes]) -> None:
-    """Write all records of a shard, which still lacks its note."""
+    """Write all records of a shard, which still lacks its note. OSError: the disk's."""
     _note_of(shard).unlink(missing_ok=True)
-    writer = ArrayRecordWriter(os.fspath(shard), _OPTIONS)
+    with _disk_errors():
+        writer = ArrayRecordWriter(os.fspath(shard), _OPTIONS)
     for record in records:
-        writer.write(record)
-    writer.close()
+        with _disk_errors():
+            writer.write(record)
+    with _disk_errors():
+        writer.close()
 
 
 def write_note(shard: Path, of: Note) -> None:
@@ -63,6 +67,15 @@ def publish(stage: Path, folder: Path) -> None:
         shard = note.with_suffix("")
         os.replace(shard, folder / shard.name)
     shutil.rmtree(stage)
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    """ArrayRecord calls a full disk a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def _note_of(shard: Path) -> Path:
