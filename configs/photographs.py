@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
     config = ktn_lite0.get_config()
     config.model.update(tag=4)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
-    config.codec.bandwidth_scale = 0.4
-    config.loss.tag = 0.5
+    config.codec.bandwidth_scale = 0.6
+    config.loss.update(tag=0.5, chart=2.0)
     config.data.update(canvas=192, eval_canvas=256, batch_size=16, eval_batch_size=4)
     config.data.update(threads=1, flip_test=True, empty_images=True, cache=12_000)
     config.augment.update(scale_min=0.6, scale_max=2.0, color=0.5)
