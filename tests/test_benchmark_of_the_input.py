@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from benchmarks import input as benchmark
 from configs import tiny
@@ -46,6 +47,7 @@ def test_the_cache_spares_the_reading(rendered, monkeypatch):
     assert len(read) > len(source) + 3 * config.data.batch_size
 
 
+@pytest.mark.slow  # a step of its own to compile
 def test_the_step_is_timed_beside_the_input(rendered, capsys):
     options = ["--config=configs/tiny.py", f"--root={rendered}", "--canvas=64"]
     benchmark.main([*options, "--threads=1", "--batches=2", "--step"])

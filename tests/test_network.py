@@ -114,6 +114,7 @@ def test_bfloat16_learns_as_float32_does(batch):
     assert last["bfloat16"] == pytest.approx(last["float32"], rel=0.02)
 
 
+@pytest.mark.slow  # a step of its own to compile
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of orbax's own
 def test_frozen_norms_go_through_training_checkpoint_and_export(
     small_config, tiny_resnet, tmp_path

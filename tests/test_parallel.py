@@ -72,6 +72,7 @@ def test_eight_devices_equal_one(mode, config, batch, one_device):
     compare(history, state, one_device)
 
 
+@pytest.mark.slow  # a step of its own to compile
 @pytest.mark.parametrize("mode", parallel.MODES)
 def test_pieces_of_a_batch_with_every_image_twice_change_no_mean(
     mode, config, batch, one_device
