@@ -1,6 +1,9 @@
 """Eight virtual CPU devices for every test, set before jax is imported."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tests compile a lot and compute little: without optimisation they take a third.
@@ -9,6 +12,11 @@ os.environ["XLA_FLAGS"] = (
     "--xla_llvm_disable_expensive_passes=true"
 )
 
+if "KTN_JAX_TEST_CACHE" not in os.environ:
+    # What one process of a run compiles, the other takes from here. Workers inherit it.
+    os.environ["KTN_JAX_TEST_CACHE"] = tempfile.mkdtemp(prefix="ktn_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["KTN_JAX_TEST_CACHE"], ignore_errors=True)
+
 import jax
 import pytest
 
@@ -16,7 +24,8 @@ from configs import tiny
 from ktn_jax import export, training
 from ktn_jax.data import people
 
-jax.config.update("jax_compilation_cache_dir", os.environ.get("KTN_JAX_TEST_CACHE") or None)
+jax.config.update("jax_compilation_cache_dir", os.environ["KTN_JAX_TEST_CACHE"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,7 @@ def test_recomputed_blocks_change_neither_names_nor_numbers(tiny_resnet):
         np.testing.assert_allclose(a, b, atol=1e-5 * largest)
 
 
+@pytest.mark.slow  # two steps of its own to compile
 def test_bfloat16_learns_as_float32_does(batch):
     """Loss after 20 steps within 2 %; parameters, Fields and losses stay float32."""
     config = tiny.get_config()
