@@ -15,7 +15,7 @@ from configs import ktn_lite0
 def get_config() -> ConfigDict:
     """Lite0's first blocks stay as ImageNet made them: cheaper, and nearer photographs."""
     config = ktn_lite0.get_config()
-    config.model.update(tag=4)
+    config.model.update(tag=4, surface_blocks=1)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
     config.codec.bandwidth_scale = 0.6
     config.loss.update(tag=0.5, chart=2.0)

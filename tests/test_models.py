@@ -1,5 +1,6 @@
 """The network's modules against the authors' own, and what every network must do."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,9 +10,9 @@ import pytest
 
 from configs import tiny
 from ktn_jax.errors import UserError
-from ktn_jax.graph import Graph, build_graph
+from ktn_jax.graph import Graph, build_graph, empty_graph
 from ktn_jax.models.decoder import MID
-from ktn_jax.models.heads import ScaleConvs
+from ktn_jax.models.heads import Head, ScaleConvs, SurfaceBlock
 from ktn_jax.models.network import build_network, init_variables
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
 
@@ -215,3 +216,35 @@ def test_the_network_is_blind_to_the_rest_of_the_batch():
 def test_an_unknown_model_field_is_refused():
     with pytest.raises(UserError, match=r"should not have depht: .*version"):
         small_network(depht=3)
+
+
+def test_a_surface_block_adds_a_wide_convolution_s_view_of_its_input():
+    x = np.random.default_rng(0).normal(size=(1, 4, 6, 8)).astype(np.float32)
+    block = SurfaceBlock(8)
+    params = block.init(jax.random.key(0), jnp.asarray(x))["params"]
+    np.testing.assert_array_equal(block.apply({"params": params}, x), np.maximum(x, 0))
+    # the wide convolution keeps channel 0 as it is and drops the rest: one group has it
+    kernel = np.zeros((3, 3, 8, 16), np.float32)
+    kernel[1, 1, 0, 0] = 1
+    out = np.arange(16 * 8, dtype=np.float32).reshape(16, 8) / 100
+    params["wide"]["conv"]["kernel"], params["kernel"] = kernel, out
+    group = np.zeros((4, 6, 8))
+    group[..., 0] = x[0, ..., 0]
+    wide = np.maximum((group - group.mean()) / np.sqrt(group.var() + 1e-5), 0)
+    expected = np.maximum(x[0] + wide @ out[:8], 0)
+    np.testing.assert_allclose(block.apply({"params": params}, x)[0], expected, atol=1e-5)
+
+
+def test_surface_blocks_come_after_the_person_and_before_the_charts():
+    heads = [Head(8, 1, 1, 4, (), empty_graph(), False, False, count) for count in (0, 2)]
+    x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
+    params = dict(heads[1].init(jax.random.key(0), x)["params"])
+    blocks = {name: params.pop(name) for name in ("surface_block0", "surface_block1")}
+    plain = heads[0].apply({"params": params}, x)
+    equal = heads[1].apply({"params": params | blocks}, x)
+    jax.tree.map(np.testing.assert_array_equal, plain, equal)
+    blocks["surface_block1"]["kernel"] += 1
+    changed = heads[1].apply({"params": params | blocks}, x)
+    names = (field.name for field in dataclasses.fields(plain))
+    differ = {n for n in names if (getattr(plain, n) != getattr(changed, n)).any()}
+    assert differ == {"parts", "chart", "uv", "keypoints"}

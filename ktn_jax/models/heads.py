@@ -56,6 +56,23 @@ class ScaleConvs(nn.Module):
         return nn.relu(project(jnp.concatenate(branches, axis=-1)))
 
 
+class SurfaceBlock(nn.Module):
+    """Width to twice that by a 3x3 and back by a 1x1, added to its input; at first nothing.
+
+    Which chart a cell shows hangs on what it looks like and where it lies together, more
+    than one convolution can say. The paper has none: its charts see a cut-out box.
+    """
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        wide = ConvNormRelu(2 * self.width, dtype=self.dtype, name="wide")(x)
+        kernel = self.param("kernel", nn.initializers.zeros, (2 * self.width, self.width))
+        return nn.relu(x + matrix_product(wide, kernel.astype(self.dtype)))
+
+
 class Head(nn.Module):
     """Features -> Fields. Charts by knowledge transfer where there are sources."""
 
@@ -67,6 +84,7 @@ class Head(nn.Module):
     graph: Graph  # what A starts from; read at initialisation alone
     train_graph: bool
     own_kernel: bool
+    surface_blocks: int = 0  # SurfaceBlocks before charts, U, V and keypoints
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -147,4 +165,8 @@ class Head(nn.Module):
         )
         mixed = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
         block = recomputed(ConvNormRelu, self.remat)
-        return block(self.width, dtype=self.dtype, name="surface")(x + mixed)
+        x = block(self.width, dtype=self.dtype, name="surface")(x + mixed)
+        more = recomputed(SurfaceBlock, self.remat)
+        for i in range(self.surface_blocks):
+            x = more(self.width, dtype=self.dtype, name=f"surface_block{i}")(x)
+        return x

@@ -38,6 +38,7 @@ class KTN(nn.Module):
     width: int  # channels of pyramid, decoder and head
     head_depth: int  # convolutions of the head
     head_kernel: int  # 1 or 3
+    surface_blocks: int  # residual blocks of the head, before charts, U, V, keypoints
     tag: int  # dimensions of the free instance tag
     mid: bool  # multi-instance decoder, else the plain sum of levels
     ktm: bool  # charts by knowledge transfer, else a kernel of their own
@@ -70,6 +71,7 @@ class KTN(nn.Module):
             self.body_graph() if self.ktm and self.is_initializing() else empty_graph(),
             self.train_graph,
             self.own_kernel,
+            self.surface_blocks,
             remat=self.remat,
             dtype=dtype,
             name="head",
