@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from ktn_jax import checkpoint
 from ktn_jax.errors import UserError
+from ktn_jax.names import compile_patterns
 from ktn_jax.weights import State, find_weights, read_state
 
 Variables = dict[str, Any]  # {"params": tree, "frozen": tree}
@@ -71,7 +72,7 @@ def _from_export(
 ) -> Variables:
     """An export's weights; the knowledge transfer that it folded away is found anew."""
     found: Flat = dict(read_state(source / EXPORTED))
-    skips = _compile(skip, [*_flat(variables), *found])
+    skips = _skips(skip, [*_flat(variables), *found])
     learns = any(pattern.fullmatch(_bare(CHART_KERNEL)) for pattern in skips)
     if not model["ktm"] or learns or CHART_KERNEL not in found:
         return merge(variables, found, source=source, skip=skip)
@@ -100,7 +101,7 @@ def merge(
     stay fresh or unused.   rooms: the modules that the source is for; None: all.
     """
     ours = _flat(variables)
-    skips = _compile(skip, [*ours, *found])
+    skips = _skips(skip, [*ours, *found])
 
     def counts(name: str) -> bool:
         return not any(pattern.fullmatch(_bare(name)) for pattern in skips)
@@ -160,24 +161,10 @@ def _kernel(value: np.ndarray) -> np.ndarray:
     return value[0, 0] if value.shape[:2] == (1, 1) else value
 
 
-def _compile(skip: Sequence[str], names: Sequence[str]) -> list[re.Pattern[str]]:
-    """The expressions; UserError for one that is none, or that matches nothing."""
-    patterns = []
-    for text in skip:
-        try:
-            pattern = re.compile(text)
-        except re.error as error:
-            raise UserError(
-                f"init.skip: {text!r} is no regular expression ({error}); "
-                "give such as --config.init.skip=\"('head/.*',)\""
-            ) from error
-        if not any(pattern.fullmatch(_bare(name)) for name in names):
-            raise UserError(
-                f"init.skip: {text!r} matches no name; names look like "
-                f"{_bare(names[0])!r}, and all of one must match"
-            )
-        patterns.append(pattern)
-    return patterns
+def _skips(skip: Sequence[str], names: Sequence[str]) -> list[re.Pattern[str]]:
+    """config.init.skip's expressions, of names with or without their collection."""
+    bare = [_bare(name) for name in names]
+    return compile_patterns(skip, bare, field="init.skip", example="head/.*")
 
 
 def _difference(

@@ -1,6 +1,5 @@
 """The optimiser: schedule, weight-decay mask, gradient clip, parameters held fast."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import optax
 from optax import contrib
 
 from ktn_jax.errors import UserError
+from ktn_jax.names import compile_patterns
 from ktn_jax.structs import Params
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
@@ -85,22 +85,8 @@ def held_names(params: Params, hold: Sequence[str]) -> frozenset[str]:
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     names = [_name(path) for path, _ in leaves]
-    held: set[str] = set()
-    for text in hold:
-        try:
-            found = {name for name in names if re.fullmatch(text, name)}
-        except re.error as error:
-            raise UserError(
-                f"optim.hold: {text!r} is no regular expression ({error}); "
-                "give such as --config.optim.hold=\"('backbone/.*',)\""
-            ) from error
-        if not found:
-            raise UserError(
-                f"optim.hold: {text!r} matches no parameter; names look like {names[0]!r}, "
-                "and all of one must match"
-            )
-        held |= found
-    return frozenset(held)
+    patterns = compile_patterns(hold, names, field="optim.hold", example="backbone/.*")
+    return frozenset(n for n in names if any(p.fullmatch(n) for p in patterns))
 
 
 def hold_still(params: Params, hold: Sequence[str]) -> Params:

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geometry", "errors", "files", "rig", "runs", "streams"},
-    {"records", "structs", "maps", "body", "graph.words", "pickles", "guards"},
+    {"records", "structs", "maps", "body", "graph.words", "pickles", "guards", "names"},
     {"inputs", "scales", "data.coco_directory"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
     {"graph.stored", "graph.genome", "graph.show"},

@@ -129,7 +129,7 @@ def test_what_is_held_neither_moves_nor_decays_nor_has_a_gradient(name):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("neck/.*", "matches no parameter"), ("(", "no regular")]
+    ("text", "message"), [("neck/.*", "matches no name"), ("(", "no regular")]
 )
 def test_a_hold_that_holds_nothing_is_refused(text, message):
     with pytest.raises(UserError, match=message):
