@@ -7,7 +7,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from ktn_jax import anatomy, body
+from ktn_jax import anatomy, body, rig
 
 X, Y, Z = np.eye(3)
 # How U and V grow over the T pose (X the subject's left, Y up, Z front): DensePose's.
@@ -213,3 +213,48 @@ def test_shapes_mix_linearly_and_unknown_names_are_refused():
     assert np.ptp(tall.vertices[:, 1]) > np.ptp(base.vertices[:, 1]) + 0.05
     with pytest.raises(ValueError, match="giant"):
         body.mix_shape({"giant": 1.0})
+
+
+def chain_of_two(turn):
+    """Two bones: still, and turned about the joint at (1, 2, 3); and points near it."""
+    joint = np.array([1.0, 2.0, 3.0])
+    still = np.column_stack([np.eye(3), np.zeros(3)])
+    moved = np.column_stack([turn.as_matrix(), joint - turn.apply(joint)])
+    points = joint + np.random.default_rng(0).normal(size=(20, 3))
+    return np.stack([still, moved]), joint, points
+
+
+@pytest.mark.parametrize("degrees", [30, 110, 170])
+def test_rounded_skin_turns_by_a_share_of_the_bend(degrees):
+    axis = np.array([2.0, -1, 2]) / 3
+    ways, joint, points = chain_of_two(Rotation.from_rotvec(np.radians(degrees) * axis))
+    half = Rotation.from_rotvec(np.radians(degrees / 2) * axis)
+    weights = sparse.csr_matrix(np.full((20, 2), 0.5))
+    moved = rig.skin_rounded(weights, ways, points, np.array([-1, 0]))
+    np.testing.assert_allclose(moved, half.apply(points - joint) + joint, atol=1e-12)
+
+
+def test_rounded_skin_goes_the_short_way_and_carries_what_has_one_bone():
+    """Turns of 110 and 275 degrees: as scipy signs their quaternions, opposite."""
+    one, two = (Rotation.from_euler("x", x, degrees=True) for x in (110, 275))
+    ways = np.zeros((2, 3, 4))
+    ways[:, :, :3] = one.as_matrix(), two.as_matrix()
+    points = np.random.default_rng(1).normal(size=(3, 3))
+    weights = sparse.csr_matrix([[1, 0], [0, 1], [0.5, 0.5]])
+    moved = rig.skin_rounded(weights, ways, points, np.array([-1, 0]))
+    between = Rotation.from_euler("x", 192.5, degrees=True)
+    for turn, start, end in zip((one, two, between), points, moved, strict=True):
+        np.testing.assert_allclose(turn.apply(start), end, atol=1e-12)
+
+
+def test_rounded_skin_is_the_linear_one_on_bones_with_a_size():
+    rng = np.random.default_rng(2)
+    ways = np.zeros((4, 3, 4))
+    sizes = rng.uniform(0.5, 2, (4, 1, 1))
+    ways[:, :, :3] = sizes * Rotation.random(4, rng=3).as_matrix()
+    ways[:, :, 3] = rng.normal(size=(4, 3))
+    points = rng.normal(size=(9, 3)).astype(np.float32)
+    weights = sparse.csr_matrix(np.eye(4, dtype=np.float32)[rng.integers(0, 4, 9)])
+    moved = rig.skin_rounded(weights, ways, points, np.array([-1, 0, 1, 2]))
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(moved, rig.skin_points(weights, ways, points), atol=1e-5)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ktn_jax.anatomy import COARSE_OF_CHART
+from ktn_jax.body import load_body
 from ktn_jax.data.garments import dress, worn_faces
 from ktn_jax.data.looks import SKIN, Look, Waves
 from ktn_jax.data.paints import paint
@@ -17,7 +18,7 @@ from ktn_jax.data.poses import Person, pose_person
 from ktn_jax.data.render import FLIP, Hits, Mesh
 from ktn_jax.data.template import Template, load_markers, load_template, near_keypoints
 from ktn_jax.data.things import FIRST, Thing, place_thing
-from ktn_jax.rig import skin_points
+from ktn_jax.rig import skin_rounded
 
 _FAR = 90  # pixels: smaller figures are made of fewer faces
 
@@ -56,12 +57,12 @@ def place_figure(
     template, markers = load_template(level), load_markers()
     share = person.shares.astype(np.float32)
     ways, joints = pose_person(person)
-    bare = skin_points(
-        markers.weights, ways, markers.rest + np.tensordot(share, markers.targets, 1)
-    )
+    parents = load_body().parents
+    rest = markers.rest + np.tensordot(share, markers.targets, 1)
+    bare = skin_rounded(markers.weights, ways, rest, parents)
     rest = template.rest + np.tensordot(share, template.targets, 1)
     shift, covers = dress(look, template)
-    posed = skin_points(template.weights, ways, rest + shift)
+    posed = skin_rounded(template.weights, ways, rest + shift, parents)
     center = (bare.min(0) + bare.max(0)) / 2
     matrix = FLIP @ turn.as_matrix()
     mesh, used = _cut(look, template)
