@@ -22,7 +22,7 @@ from ktn_jax.data.annotations import read_people
 from ktn_jax.data.images import decode_image
 from ktn_jax.errors import UserError, one_line_errors
 from ktn_jax.geometry import Affine
-from ktn_jax.predictor import load
+from ktn_jax.predictor import MIN_SCORE, load
 from ktn_jax.records import Example, Person, Prediction
 
 BINS = 10
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gt", type=Path, required=True, help="DensePose-COCO json")
     parser.add_argument("--images", type=Path, required=True, help="their folder")
     parser.add_argument("--limit", type=int, default=60, help="images, the first ones")
-    parser.add_argument("--min-score", type=float, default=0.2)
+    parser.add_argument("--min-score", type=float, default=MIN_SCORE)
     flags = parser.parse_args(arguments)
     model = load(flags.export, min_score=flags.min_score)
     pixels: list[Pixels] = []

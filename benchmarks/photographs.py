@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("export", type=Path, help="folder of an export")
     parser.add_argument("--gt", type=Path, default=EXAMPLES / "skier.json")
     parser.add_argument("--images", type=Path, default=EXAMPLES, help="their folder")
-    parser.add_argument("--min-score", type=float, default=0.2)
+    parser.add_argument("--min-score", type=float, default=predictor.MIN_SCORE)
     flags = parser.parse_args(arguments)
     model = predictor.load(flags.export, min_score=flags.min_score)
     coco = json.loads(flags.gt.read_text())

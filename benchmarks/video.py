@@ -30,7 +30,7 @@ from ktn_jax.data.poses import sample_person
 from ktn_jax.data.scenes import Picture, Scene, render_scene, sample_scene
 from ktn_jax.errors import one_line_errors
 from ktn_jax.pictures import full_iuv
-from ktn_jax.predictor import Predictor, load
+from ktn_jax.predictor import MIN_SCORE, Predictor, load
 from ktn_jax.records import Prediction
 from ktn_jax.smoothing import Smoother
 from ktn_jax.tracking import Tracker
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=30, help="of each")
     parser.add_argument("--people", type=int, default=1, help="in each")
     parser.add_argument("--size", type=int, default=320, help="pixels a side")
-    parser.add_argument("--min-score", type=float, default=0.2)
+    parser.add_argument("--min-score", type=float, default=MIN_SCORE)
     flags = parser.parse_args(arguments)
     model = load(flags.export, min_score=flags.min_score / 2)
     table: list[list[dict[str, Any]]] = [[], []]

@@ -45,11 +45,12 @@ def get_config() -> ConfigDict:
                 "max_points": 1024,  # annotated surface points per image
                 "max_instances": 32,  # people decoded per image
                 "mask_threshold": 0.4,  # probability above which a pixel is a person
-                "min_score": 0.05,  # instances below are dropped
+                "min_score": 0.02,  # instances below are dropped
                 "min_posterior": 0.02,  # pixels that fit nobody better belong to nobody
                 "max_overlap": 0.5,  # mask IoU above which the weaker instance is dropped
                 "box_quantile": 0.002,  # share of pixels beyond each side of a box
                 "bandwidth_scale": 1.0,  # of the learnt one; below 1 parts people who touch
+                "chart_score": True,  # a score counts how sure the charts are, too
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it
                 "checkpoint": "",  # a run's or an export's folder; detectron2 file: FPN too

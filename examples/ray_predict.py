@@ -25,6 +25,7 @@ import ktn_jax
 from ktn_jax import exports, files, inputs, predict
 from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
 from ktn_jax.formats import outputs
+from ktn_jax.predictor import MIN_SCORE
 
 SKIPPED = "skipped.txt"  # in OUT: a line a file, its name and what is wrong with it
 THREADS = 2  # that read, and that write, of each worker
@@ -101,7 +102,7 @@ def command_line() -> argparse.ArgumentParser:
     add("--batch", type=int, default=1, help="images a call of the model")
     add("--canvas", type=int, help="longer side in pixels; default the export's")
     add("--test-time", choices=exports.TEST_TIMES, help="default the export's")
-    add("--min-score", type=float, default=0.2, help="people below are left out")
+    add("--min-score", type=float, default=MIN_SCORE, help="people below are left out")
     add("--format", default=outputs.DEFAULT, help="comma-separated, see docs/formats.md")
     return parser
 

@@ -45,6 +45,8 @@ class Codec:
     box_quantile: float  # share of an instance's pixels a box may cut on each side
     # of the learnt one, when decoding; 1 also for runs from before there was the field
     bandwidth_scale: float = 1.0
+    # whether a score counts how sure the charts are, too; False also for older runs
+    chart_score: bool = False
 
     def __post_init__(self) -> None:
         if not self.bandwidth_scale > 0:
@@ -147,6 +149,8 @@ class Codec:
         belongs = jnp.exp(fit) * jax.nn.sigmoid(fields.mask)  # [K, h, w]
         quality = jax.nn.sigmoid(fields.quality.reshape(-1)[cell])
         score = peak * quality * _mean_posterior(belongs)
+        if self.chart_score:
+            score *= _mean_sureness(fields.chart, belongs)
         score, rank = jax.lax.top_k(score, found)
         fit, belongs = fit[rank], belongs[rank]
         valid = (score > self.min_score) & ~self._repeated(belongs, score)
@@ -324,6 +328,16 @@ def _mean_posterior(belongs: Array) -> Array:
     mine = belongs > 0.5
     share = belongs / jnp.maximum(belongs.max(0), NEAR_ZERO)
     return (share * mine).sum((1, 2)) / jnp.maximum(mine.sum((1, 2)), 1)
+
+
+def _mean_sureness(chart: Array, belongs: Array) -> Array:
+    """[K] the probability of the likeliest of the 24 charts, mean over each instance.
+
+    chart: [h, w, 25] logits.   belongs: [K, h, w]. GPS ranks people by how well their
+    surface is known, of which a mask says little.
+    """
+    sure = jax.nn.softmax(chart[..., 1:]).max(-1)
+    return jnp.tensordot(belongs, sure, 2) / jnp.maximum(belongs.sum((1, 2)), NEAR_ZERO)
 
 
 def _assign(fit: Array, valid: Array, floor: Array) -> Array:

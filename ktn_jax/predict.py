@@ -33,7 +33,7 @@ from ktn_jax.data.images import read_photograph
 from ktn_jax.errors import EXIT_SKIPPED, UserError, one_line_errors
 from ktn_jax.formats import outputs
 from ktn_jax.predict_video import name_of, predict_video
-from ktn_jax.predictor import Item, Predictor
+from ktn_jax.predictor import MIN_SCORE, Item, Predictor
 from ktn_jax.records import Prediction
 
 SETTINGS = "ktn_jax.json"  # in DIR: what its results were made with
@@ -201,7 +201,7 @@ def command_line() -> argparse.ArgumentParser:
     add("--canvas", type=int, help="longer side in pixels; default the export's")
     average = "what predictions are the mean of; default the export's"
     add("--test-time", choices=exports.TEST_TIMES, help=average)
-    add("--min-score", type=float, default=0.2, help="people below are left out")
+    add("--min-score", type=float, default=MIN_SCORE, help="people below are left out")
     add("--max-people", type=int, help="the best of an image; else all")
     add(
         "--shard", default="0/1", help="i/n: only the i-th of n parts of the inputs, from 0"

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ktn_jax import exports, files
 from ktn_jax.errors import UserError
 from ktn_jax.formats import coco, outputs
-from ktn_jax.predictor import Predictor
+from ktn_jax.predictor import MIN_SCORE, Predictor
 from ktn_jax.records import Prediction
 from ktn_jax.smoothing import Smoother
 from ktn_jax.tracking import Tracker
@@ -47,7 +47,7 @@ def predict_video(
     *,
     formats: Sequence[str],
     name: str | None = None,
-    min_score: float = 0.2,
+    min_score: float = MIN_SCORE,
     max_people: int | None = None,
     batch: int = 1,
     smooth: bool = False,

@@ -25,6 +25,7 @@ from ktn_jax.records import Example, Prediction
 from ktn_jax.structs import Instances
 
 SHORT_SIDE = 0.75  # of the oblong canvases, as a share of the long side
+MIN_SCORE = 0.1  # people below are left out, unless somebody says otherwise
 
 Photograph = str | Path | np.ndarray | Image.Image
 
@@ -45,7 +46,7 @@ class Predictor:
         self,
         export: exports.Export,
         *,
-        min_score: float = 0.2,
+        min_score: float = MIN_SCORE,
         max_people: int | None = None,
         batch: int = 1,
     ) -> None:

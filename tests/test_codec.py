@@ -221,3 +221,22 @@ def test_tags_are_those_of_each_person_s_cells(decode):
     expected = np.repeat(2.0 * np.arange(len(people))[:, None], 4, axis=1)
     np.testing.assert_allclose(found.tag[matches(people, found)], expected, atol=0.1)
     assert not found.tag[~found.valid].any()
+
+
+def test_scores_count_the_mean_probability_of_the_likeliest_chart():
+    people = scene(SCENES["eight"], SIZE)
+    targets = CODEC.encode(people, (SIZE, SIZE))
+    fields = perfect_fields(targets, SCENES["eight"])
+    owner = np.asarray(targets.owner)
+    chart = np.zeros(fields.chart.shape, np.float32)
+    chart[..., 0] = 20.0  # background, which is the mask's affair
+    chart[0, ..., 5] = np.where(owner < 0, 9.0, np.log(23) + 0.4 * owner)
+    counting = dataclasses.replace(CODEC, chart_score=True)
+    plain = jax.jit(CODEC.decode)(fields)
+    sure = jax.jit(counting.decode)(fields.replace(chart=chart))
+    for slot in range(len(people)):
+        y, x = STRIDE * np.argwhere(owner == slot).mean(0).astype(int)
+        old, new = (f.score[0, int(f.owner[0, y, x])] for f in (plain, sure))
+        likeliest = 1 / (1 + np.exp(-0.4 * slot))  # of 24: e^height against 23
+        np.testing.assert_allclose(new / old, likeliest, rtol=5e-3)
+    assert (np.diff(sure.score[0]) <= 0).all()
