@@ -1,6 +1,7 @@
 """Checkpoint -> export: python -m ktn_jax.export WORKDIR OUT."""
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import jax
 import ktn_jax
 from ktn_jax import checkpoint, exports, onnx_export
 from ktn_jax.codec import Codec
-from ktn_jax.errors import one_line_errors
+from ktn_jax.errors import UserError, one_line_errors
 from ktn_jax.models.network import KTN, build_network, init_variables
 
 
@@ -26,6 +27,26 @@ def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
     like = {"params": shapes["params"], "frozen": shapes.get("frozen", {})}
     step, variables = checkpoint.read_weights(workdir, like)
     return config, network, step, variables
+
+
+def read_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Decoding's settings from NAME=VALUE. UserError for what Codec has not."""
+    names = [field.name for field in dataclasses.fields(Codec)]
+    settings = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            settings[name] = json.loads(value.lower())
+        except ValueError as error:
+            raise UserError(
+                f"--codec {text} is not NAME=VALUE with a number, true or false; give such "
+                "as --codec mask_threshold=0.35"
+            ) from error
+        if name not in names:
+            raise UserError(
+                f"--codec {text}: there is no {name}; there are {', '.join(names)}"
+            )
+    return settings
 
 
 # fields that name files on the trainer's machine
@@ -118,7 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--canvas", type=int, help="pixels a side, instead of the run's data.eval_canvas"
     )
     parser.add_argument(
-        "--bandwidth-scale", type=float, help="instead of the run's codec.bandwidth_scale"
+        "--codec",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of decoding, instead of the run's: bandwidth_scale=0.6 chart_score=true",
     )
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
@@ -133,8 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config, network, step, variables = load_run(flags.workdir)
     if flags.canvas is not None:
         config["data"]["eval_canvas"] = exports.check_canvas(flags.canvas)
-    if flags.bandwidth_scale is not None:
-        config["codec"]["bandwidth_scale"] = flags.bandwidth_scale
+    config["codec"] |= read_settings(flags.codec)
     codec = Codec(**config["codec"])
     measured = json.loads(flags.measured.read_text()) if flags.measured else None
     parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))

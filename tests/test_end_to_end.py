@@ -14,7 +14,7 @@ import eval as eval_script
 from configs import tiny
 from ktn_jax import export, exports, inference, initialise, predict, weights
 from ktn_jax.codec import Codec
-from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR
+from ktn_jax.errors import EXIT_SKIPPED, EXIT_USER_ERROR, UserError
 from ktn_jax.evaluation import encoded
 from ktn_jax.models.network import init_variables
 
@@ -93,6 +93,7 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     about = tmp_path / "about.md"
     about.write_text("Made by a test.")
     options = ["--weight-type=float16", f"--about={about}", "--canvas=96"]
+    options += ["--codec", "bandwidth_scale=0.6", "chart_score=False"]
     out = tmp_path / "half"
     assert export.main([str(straight[0]), str(out), *options]) == 0
     assert (out / "MODEL_CARD.md").read_text().endswith(".\n\nMade by a test.")
@@ -107,12 +108,24 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-6)
     run, canvas, *_ = exports.read_export(out)
     assert canvas == 96
+    written = json.loads((out / "config.json").read_text())["run"]["codec"]
+    assert written == config["codec"] | {"bandwidth_scale": 0.6, "chart_score": False}
     assert config["data"]["root"] not in (out / "config.json").read_text()
     here = str(Path(exports.__file__).parents[1]).encode()
     assert here not in (out / "flip.stablehlo").read_bytes()
     assert export.main([str(straight[0]), str(out), "--canvas=100"]) == EXIT_USER_ERROR
     image = np.random.default_rng(0).integers(0, 255, (1, canvas, canvas, 3))
     assert inference.host(run(image.astype(np.uint8))).score.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("bandwidth", "not NAME=VALUE"), ("min_score=low", "not NAME=VALUE"),
+     ("width=3", "there is no width; there are max_people, ")],
+)  # fmt: skip
+def test_settings_that_decoding_has_not_are_told(text, message):
+    with pytest.raises(UserError, match=message):
+        export.read_settings([text])
 
 
 def test_a_run_that_starts_from_an_export_draws_its_charts(straight, exported):
