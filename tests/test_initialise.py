@@ -75,7 +75,8 @@ def first_stage(small_config, plain_root, tmp_path_factory):
 
 def test_keypoints_differ_from_the_default_in_what_is_learnt_and_from_what():
     ours, base = keypoints.get_config().to_dict(), default.get_config().to_dict()
-    assert {k for k in base if ours[k] != base[k]} == {"loss", "data"}
+    assert {k for k in base if ours[k] != base[k]} == {"loss", "data", "codec"}
+    assert not ours["codec"]["chart_score"]  # of charts that nothing teaches
     off = {k for k, weight in ours["loss"].items() if weight == 0}
     assert off == {"chart", "uv", "parts"}
     assert {k: v for k, v in ours["loss"].items() if k not in off} == {
