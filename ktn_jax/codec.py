@@ -1,7 +1,7 @@
 """People -> Targets (numpy, on the host) and Fields -> Instances (jax, inside jit).
 
-The two directions are one object, hence one long file, so that they share every constant;
-tests close the circle. Shapes are fixed by max_people, max_points and max_instances:
+The two directions are one object, so that they share every constant; tests close the
+circle. Shapes are fixed by max_people, max_points and max_instances:
 decoding costs the same for one person and for thirty. Grouping is ours (the paper works
 on boxes).
 """
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ktn_jax import embedding, maps
+from ktn_jax import embedding, grouping, maps
 from ktn_jax.anatomy import NUM_KEYPOINTS, UNKNOWN_PART
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
@@ -26,9 +26,6 @@ ANCHOR_SIGMA = 0.12  # of a person's size sqrt(pixels), for the centre heat-map
 KEYPOINT_SIGMA = 0.05  # the same for keypoints
 MIN_SIGMA = 1.0  # cells
 PAINTED = 14.5  # sigmas beyond which a Gaussian is 0 in float32: exp(-14.5^2 / 2)
-WORST_FIT = -9.0  # logits of belonging end here, so that one cell cannot spoil its
-# neighbours' pixels when logits are interpolated
-NEAR_ZERO = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,46 +138,35 @@ class Codec:
     def _decode_one(self, fields: Fields) -> Instances:
         height, width = fields.center.shape
         found = min(self.max_instances, height * width)
-        peak, cell = jax.lax.top_k(_peaks(fields.center).reshape(-1), found)
+        peak, cell = jax.lax.top_k(grouping.find_peaks(fields.center).reshape(-1), found)
         seeds = embedding.read_seeds(fields, cell)
         seeds = seeds.replace(sigma=self.bandwidth_scale * seeds.sigma)
-        seeds = _sharpen(fields, seeds)
-        fit = _fit(fields, seeds)
+        seeds = grouping.sharpen(fields, seeds)
+        fit = grouping.fit_cells(fields, seeds)
         belongs = jnp.exp(fit) * jax.nn.sigmoid(fields.mask)  # [K, h, w]
         quality = jax.nn.sigmoid(fields.quality.reshape(-1)[cell])
-        score = peak * quality * _mean_posterior(belongs)
+        score = peak * quality * grouping.mean_posterior(belongs)
         if self.chart_score:
-            score *= _mean_sureness(fields.chart, belongs)
+            score *= grouping.mean_sureness(fields.chart, belongs)
         score, rank = jax.lax.top_k(score, found)
         fit, belongs = fit[rank], belongs[rank]
-        valid = (score > self.min_score) & ~self._repeated(belongs, score)
+        valid = (score > self.min_score) & ~grouping.find_repeated(
+            belongs, score, self.max_overlap
+        )
         owner, surface = self._label(fields, fit, valid)
-        box, seen = _boxes(owner, found, self.box_quantile)
+        box, seen = grouping.find_boxes(owner, found, self.box_quantile)
         valid &= seen
         return Instances(
             valid=valid,
             score=jnp.where(valid, score, 0.0),
             quality=jnp.where(valid, quality[rank], 0.0),
             box=jnp.where(valid[:, None], box, 0.0),
-            keypoints=_read_keypoints(fields.keypoints, belongs) * valid[:, None, None],
+            keypoints=grouping.read_keypoints(fields.keypoints, belongs)
+            * valid[:, None, None],
             owner=owner,
             tag=jnp.where(valid[:, None], seeds.tag[rank], 0.0),
             **surface,
         )
-
-    def _repeated(self, belongs: Array, score: Array) -> Array:
-        """[K] whether a better instance shares too much of the same cells.
-
-        belongs: [K, h, w] in order of falling score. This is matrix NMS (Wang et al.
-        2020) with a hard end: a rival that is a repeat itself counts for less.
-        """
-        flat = belongs.reshape(len(score), -1)
-        shared = flat @ flat.T
-        area = jnp.diagonal(shared)
-        overlap = shared / jnp.maximum(area[:, None] + area[None] - shared, NEAR_ZERO)
-        better = jnp.tril(overlap, -1)  # row i: overlaps with the better ones
-        own = better.max(1)  # how much the rival itself repeats somebody
-        return (better * (1 - own[None])).max(1) > self.max_overlap
 
     def _label(
         self, fields: Fields, fit: Array, valid: Array
@@ -192,7 +178,7 @@ class Codec:
         """
         mask = jax.nn.sigmoid(maps.upsample(fields.mask))
         height, width = mask.shape
-        owner = _assign(fit, valid, jnp.log(self.min_posterior))
+        owner = grouping.assign(fit, valid, jnp.log(self.min_posterior))
         owner = jnp.where(mask > self.mask_threshold, owner, -1)
         someone = owner >= 0
         # background is decided by the mask, so that only true charts and parts compete
@@ -287,116 +273,3 @@ def _paint(heat: np.ndarray, at: np.ndarray, spread: float) -> None:
     y, x = np.floor(at).astype(int)
     if 0 <= y < heat.shape[0] and 0 <= x < heat.shape[1]:
         heat[y, x] = 1
-
-
-# --- decode's pieces, one image -------------------------------------------------
-
-
-def _peaks(center: Array) -> Array:
-    """[h, w] probability of an anchor where it is a 3x3 maximum, else 0."""
-    heat = jax.nn.sigmoid(center)
-    return jnp.where(heat >= maps.local_max(heat), heat, 0.0)
-
-
-def _fit(fields: Fields, seeds: embedding.Seeds) -> Array:
-    """[K, h, w] logit of every cell's belonging to every seed, not below WORST_FIT."""
-    vote = embedding.votes(fields)
-    fit = jax.vmap(lambda seed: embedding.logit(vote, fields.tag, seed))(seeds)
-    return jnp.maximum(fit, WORST_FIT)
-
-
-def _sharpen(fields: Fields, seeds: embedding.Seeds) -> embedding.Seeds:
-    """Seeds after one E-M step: place and tag become the mean of what belongs to them.
-
-    On toy crowds the step lifts mean instance IoU by .1.
-    """
-    belongs = jnp.exp(_fit(fields, seeds)) * jax.nn.sigmoid(fields.mask)
-    count = belongs.sum((1, 2))[:, None]
-
-    def mean(values: Array) -> Array:
-        return jnp.tensordot(belongs, values, 2) / jnp.maximum(count, NEAR_ZERO)
-
-    enough = count > 1.0  # at least a cell: else the peak's own reading stays
-    return seeds.replace(
-        vote=jnp.where(enough, mean(embedding.votes(fields)), seeds.vote),
-        tag=jnp.where(enough, mean(fields.tag), seeds.tag),
-    )
-
-
-def _mean_posterior(belongs: Array) -> Array:
-    """[K] how undisputed the cells of each instance are, in [0, 1]."""
-    mine = belongs > 0.5
-    share = belongs / jnp.maximum(belongs.max(0), NEAR_ZERO)
-    return (share * mine).sum((1, 2)) / jnp.maximum(mine.sum((1, 2)), 1)
-
-
-def _mean_sureness(chart: Array, belongs: Array) -> Array:
-    """[K] the probability of the likeliest of the 24 charts, mean over each instance.
-
-    chart: [h, w, 25] logits.   belongs: [K, h, w]. GPS ranks people by how well their
-    surface is known, of which a mask says little.
-    """
-    sure = jax.nn.softmax(chart[..., 1:]).max(-1)
-    return jnp.tensordot(belongs, sure, 2) / jnp.maximum(belongs.sum((1, 2)), NEAR_ZERO)
-
-
-def _assign(fit: Array, valid: Array, floor: Array) -> Array:
-    """[H, W] i8 the valid instance that a pixel fits best, -1 where none exceeds floor.
-
-    fit: [K, h, w]. Fits are interpolated, not votes: half-way between two people's cells
-    the mean of their votes points at a third place, the mean of their fits does not.
-    A loop with a running best: no [K, H, W] array is ever built.
-    """
-
-    def step(k: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
-        top, owner = best
-        here = maps.upsample(fit[k])
-        wins = (here > top) & valid[k]
-        return jnp.where(wins, here, top), jnp.where(wins, k, owner).astype(jnp.int8)
-
-    shape = (fit.shape[1] * STRIDE, fit.shape[2] * STRIDE)
-    start = (jnp.full(shape, floor), jnp.full(shape, -1, jnp.int8))
-    return jax.lax.fori_loop(0, valid.shape[0], step, start)[1]
-
-
-def _boxes(owner: Array, instances: int, quantile: float) -> tuple[Array, Array]:
-    """[K, 4] (y0, x0, y1, x1) around each instance's pixels, [K] whether it has any.
-
-    A share `quantile` of the pixels may lie beyond each side: a few stray pixels must
-    not ruin a box, for the metric forgives by box overlap.
-    """
-    ids = jnp.arange(instances, dtype=owner.dtype)
-    rows = jax.lax.map(lambda k: (owner == k).sum(1), ids)  # [K, H]
-    columns = jax.lax.map(lambda k: (owner == k).sum(0), ids)
-    count = rows.sum(1, keepdims=True)
-
-    def ends(histogram: Array) -> tuple[Array, Array]:
-        below = jnp.cumsum(histogram, 1)
-        first = (below > quantile * count).argmax(1)
-        last = (below >= (1 - quantile) * count).argmax(1)
-        return first, last + 1
-
-    (y0, y1), (x0, x1) = ends(rows), ends(columns)
-    return jnp.stack([y0, x0, y1, x1], -1).astype(jnp.float32), count[:, 0] > 0
-
-
-def _read_keypoints(logits: Array, belongs: Array) -> Array:
-    """[K, 17, 3] (y, x canvas pixels, score): each instance's strongest cell, refined.
-
-    logits: [h, w, 17].   belongs: [K, h, w]. A hidden joint may lie on another person,
-    so cells that are not the instance's own still count for a little.
-    """
-    width = logits.shape[1]
-    heat = jax.nn.sigmoid(logits)
-    weight = 0.05 + 0.95 * belongs.reshape(len(belongs), -1)
-
-    def one_joint(plane: Array) -> Array:
-        cell = (weight * plane.reshape(1, -1)).argmax(1)
-        near = maps.shifted(plane, 0.0).reshape(9, -1)[:, cell]  # [9, K]
-        near = near / jnp.maximum(near.sum(0), NEAR_ZERO)
-        dy, dx = jnp.repeat(jnp.arange(3) - 1, 3), jnp.tile(jnp.arange(3) - 1, 3)
-        y = (cell // width + 0.5 + dy @ near) * STRIDE
-        x = (cell % width + 0.5 + dx @ near) * STRIDE
-        return jnp.stack([y, x, plane.reshape(-1)[cell]], axis=-1)
-
-    return jax.vmap(one_joint, in_axes=-1, out_axes=1)(heat)

@@ -11,7 +11,7 @@ FLOORS = [
     {"records", "structs", "maps", "body", "graph.words", "pickles", "guards", "names"},
     {"inputs", "scales", "data.coco_directory"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
-    {"graph.stored", "graph.genome", "graph.show"},
+    {"graph.stored", "graph.genome", "graph.show", "grouping"},
     {"graph"},  # the door: what the package's __init__ lets out
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
