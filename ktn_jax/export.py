@@ -36,16 +36,19 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, _, value = text.partition("=")
         try:
-            settings[name] = json.loads(value.lower())
-        except ValueError as error:
+            number = json.loads(value.lower())
+        except ValueError:
+            number = None
+        if not isinstance(number, int | float):
             raise UserError(
                 f"--codec {text} is not NAME=VALUE with a number, true or false; give such "
                 "as --codec mask_threshold=0.35"
-            ) from error
+            )
         if name not in names:
             raise UserError(
                 f"--codec {text}: there is no {name}; there are {', '.join(names)}"
             )
+        settings[name] = number
     return settings
 
 

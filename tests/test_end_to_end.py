@@ -121,6 +121,7 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [("bandwidth", "not NAME=VALUE"), ("min_score=low", "not NAME=VALUE"),
+     ("min_score=null", "not NAME=VALUE"), ("min_score=[1]", "not NAME=VALUE"),
      ("width=3", "there is no width; there are max_people, ")],
 )  # fmt: skip
 def test_settings_that_decoding_has_not_are_told(text, message):
