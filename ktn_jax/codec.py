@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ktn_jax import embedding, grouping, maps
+from ktn_jax import embedding, geodesic, grouping, maps
 from ktn_jax.anatomy import NUM_KEYPOINTS, UNKNOWN_PART
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
@@ -44,6 +44,9 @@ class Codec:
     bandwidth_scale: float = 1.0
     # whether a score counts how sure the charts are, too; False also for older runs
     chart_score: bool = False
+    # whether a pixel's chart is that of the highest expected GPS, not the likeliest; False
+    # also for older runs
+    expected_gps: bool = False
 
     def __post_init__(self) -> None:
         if not self.bandwidth_scale > 0:
@@ -183,9 +186,14 @@ class Codec:
         someone = owner >= 0
         # background is decided by the mask, so that only true charts and parts compete
         charts = maps.upsample(fields.chart[..., 1:])
-        chart = charts.argmax(-1) + 1
-        # P(somebody) P(chart | somebody): the chart's softmax among the 24, at its maximum
-        confidence = mask * jax.nn.softmax(charts).max(-1)
+        choice = charts.argmax(-1)
+        if self.expected_gps:
+            gps = geodesic.expected_similarity(fields.chart[..., 1:], fields.uv[..., 1:, :])
+            choice = maps.upsample(jnp.log(gps)).argmax(-1)
+        chart = choice + 1
+        # P(somebody) P(chart | somebody): the softmax among the 24, at the chart chosen
+        sure = jnp.take_along_axis(jax.nn.softmax(charts), choice[..., None], -1)[..., 0]
+        confidence = mask * sure
         parts = maps.upsample(fields.parts[..., 1:]).argmax(-1) + 1
         pixels = maps.cell_centers(height, width).reshape(-1, 2) / STRIDE
         uv = maps.sample_channel(fields.uv, chart.reshape(-1), pixels)

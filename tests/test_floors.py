@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
-    {"anatomy", "geometry", "errors", "files", "rig", "runs", "streams"},
+    {"anatomy", "geodesic", "geometry", "errors", "files", "rig", "runs", "streams"},
     {"records", "structs", "maps", "body", "graph.words", "pickles", "guards", "names"},
     {"inputs", "scales", "data.coco_directory"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
@@ -31,6 +31,7 @@ FLOORS = [
         "evaluation.similarity", "evaluation.two_d", "evaluation.average_precision",
         "evaluation.point_errors", "evaluation.breakdown", "evaluation.diagnosis",
         "evaluation.parts", "evaluation.standalone", "evaluation.table",
+        "evaluation.geodesic_coordinates",
         "pictures",
         "smoothing", "tracking", "video", "clock",
     },

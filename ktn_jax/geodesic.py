@@ -1,0 +1,64 @@
+"""Geodesic coordinates of surface points, and the similarity that a chart can expect.
+
+A pixel's chart is a guess among 24, and a wrong one costs as far as it lies from the truth:
+the back of an arm is near its front, the torso is not. So charts are compared by the GPS
+that the pixel's point on each can expect, if their probabilities are right. Distances come
+from coordinates whose differences are about the geodesic distances of our body.
+"""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+ASSET = Path(__file__).parent / "assets" / "geodesic.npz"
+
+
+class Coordinates(NamedTuple):
+    """Of our body's 24 charts, at the centres of a grid of G x G squares of (U, V)."""
+
+    points: np.ndarray  # [24, G, G, D] f32 metres, by chart, U, V
+    kappa: np.ndarray  # [24] f32 metres: GPS's scale for a true point on the chart
+
+
+@functools.cache
+def load_coordinates() -> Coordinates:
+    """The shipped ones, see assets/LICENSES.md."""
+    with np.load(ASSET) as arrays:
+        return Coordinates(arrays["points"], arrays["kappa"])
+
+
+def locate(uv: Array) -> Array:
+    """Geodesic coordinates of a point on each chart. uv: [..., 24, 2] -> [..., 24, D].
+
+    Linear between the grid's points, the nearest one beyond them.
+    """
+    points = load_coordinates().points
+    size = points.shape[1]
+    cell = jnp.clip(uv * size - 0.5, 0, size - 1)
+    # hats and products, not gathers: 24 x G x G terms a pixel cost nothing on any device
+    hats = jnp.maximum(1 - jnp.abs(cell[..., None] - jnp.arange(size)), 0)  # [..., 2, G]
+    along_v = jnp.einsum("...cv,cuvd->...cud", hats[..., 1, :], points)
+    return jnp.einsum("...cu,...cud->...cd", hats[..., 0, :], along_v)
+
+
+def expected_similarity(logits: Array, uv: Array) -> Array:
+    """The GPS that a pixel's point on each chart can expect, [..., 24] in (0, 1].
+
+    logits: [..., 24] of the charts.   uv: [..., 24, 2] the point on each, if it is that.
+    """
+    probability = jax.nn.softmax(logits)
+    where = locate(uv)
+    spread = 2 * jnp.square(load_coordinates().kappa)
+
+    def of_one(chosen: Array) -> Array:
+        apart = jnp.square(chosen[..., None, :] - where).sum(-1)
+        return (probability * jnp.exp(-apart / spread)).sum(-1)
+
+    # one chart after the other: no map of 24 x 24 numbers a pixel
+    return jnp.moveaxis(jax.lax.map(of_one, jnp.moveaxis(where, -2, 0)), 0, -1)
