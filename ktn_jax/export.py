@@ -1,4 +1,7 @@
-"""Checkpoint -> export: python -m ktn_jax.export WORKDIR OUT."""
+"""Checkpoint -> export: python -m ktn_jax.export WORKDIR OUT.
+
+WORKDIR may be an export, too: then OUT has its weights, decoded otherwise.
+"""
 
 import argparse
 import dataclasses
@@ -10,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from flax import traverse_util
 
 import ktn_jax
 from ktn_jax import checkpoint, exports, onnx_export
@@ -19,7 +24,12 @@ from ktn_jax.models.network import KTN, build_network, init_variables
 
 
 def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
-    """Config, network, step and variables of a training run's newest checkpoint."""
+    """Config, network, step and variables of a run's newest checkpoint, or of an export.
+
+    An export's network has no knowledge transfer left, and its step is the run's last.
+    """
+    if exports.is_export(Path(workdir)):
+        return _load_export(Path(workdir))
     config = checkpoint.read_config(workdir)
     # the checkpoint holds the graph: its file may be gone, and shapes need no values
     network = build_network(config["model"] | {"graph": ""})
@@ -27,6 +37,16 @@ def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
     like = {"params": shapes["params"], "frozen": shapes.get("frozen", {})}
     step, variables = checkpoint.read_weights(workdir, like)
     return config, network, step, variables
+
+
+def _load_export(folder: Path) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
+    about = exports.read_about(folder)
+    config = about["run"]
+    network = build_network(config["model"] | {"graph": "", "ktm": False})
+    stored = exports.read_stored(folder, about["sha256"])
+    wide = {name: jnp.asarray(value, jnp.float32) for name, value in stored.items()}
+    variables = traverse_util.unflatten_dict(wide, sep="/")
+    return config, network, config["train"]["steps"], variables
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -135,7 +155,7 @@ def _commit() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m ktn_jax.export", description=__doc__)
-    parser.add_argument("workdir", help="folder of a training run")
+    parser.add_argument("workdir", help="folder of a training run, or of an export")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--measured", type=Path, help="json of eval.py --out, for the card")
     parser.add_argument(

@@ -111,13 +111,7 @@ def read_export(
     UserError where the folder is no export, is damaged or is of another version.
     """
     folder = Path(folder)
-    missing = [n for n in (WEIGHTS, CONFIG) if not (folder / n).is_file()]
-    if missing:
-        raise UserError(
-            f"{folder} is not an export: {', '.join(missing)} not found; make one with "
-            "python -m ktn_jax.export WORKDIR OUT"
-        )
-    about = json.loads((folder / CONFIG).read_text())
+    about = read_about(folder)
     canvas = check_canvas(about["canvas"] if canvas is None else canvas)
     test_time = test_time or about.get("test_time", "plain")
     if test_time not in TEST_TIMES:
@@ -126,8 +120,7 @@ def read_export(
     if not function.is_file() or "weight_type" not in about:
         raise UserError(f"{folder} was made by an older version; export it again")
     kind = jnp.dtype(about["weight_type"])
-    _check_whole(folder, about["sha256"])
-    state = weights.read_state(folder / WEIGHTS)
+    state = read_stored(folder, about["sha256"])
     stored = jax.device_put({name: value.astype(kind) for name, value in state.items()})
     exported = jax_export.deserialize(bytearray(function.read_bytes()))
     call = jax.jit(exported.call)
@@ -136,6 +129,32 @@ def read_export(
         return Instances(**call(stored, image))
 
     return Export(run, canvas, about["sha256"], test_time)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder has an export's weights."""
+    return (folder / WEIGHTS).is_file()
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What CONFIG says; UserError where the folder is no export."""
+    missing = [n for n in (WEIGHTS, CONFIG) if not (folder / n).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder} is not an export: {', '.join(missing)} not found; make one with "
+            "python -m ktn_jax.export WORKDIR OUT"
+        )
+    return json.loads((folder / CONFIG).read_text())
+
+
+def read_stored(folder: Path, checksum: str) -> weights.State:
+    """The weights by name; UserError where they are not those that were written."""
+    blob = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(blob).hexdigest() != checksum:
+        raise UserError(
+            f"{folder / WEIGHTS} is damaged (checksum differs); export it again"
+        )
+    return weights.read_state(folder / WEIGHTS)
 
 
 def check_canvas(canvas: int) -> int:
@@ -162,15 +181,6 @@ def _bare_file_names() -> Iterator[None]:
         yield
     finally:
         jax.config.update(option, before)
-
-
-def _check_whole(folder: Path, checksum: str) -> None:
-    """UserError where the weights of an export are not those it was written with."""
-    blob = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(blob).hexdigest() != checksum:
-        raise UserError(
-            f"{folder / WEIGHTS} is damaged (checksum differs); export it again"
-        )
 
 
 def _predict(

@@ -115,7 +115,20 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     assert here not in (out / "flip.stablehlo").read_bytes()
     assert export.main([str(straight[0]), str(out), "--canvas=100"]) == EXIT_USER_ERROR
     image = np.random.default_rng(0).integers(0, 255, (1, canvas, canvas, 3))
-    assert inference.host(run(image.astype(np.uint8))).score.dtype == np.float32
+    image = image.astype(np.uint8)
+    before = inference.host(run(image))
+    assert before.score.dtype == np.float32
+    # and what can be exported anew, decoded otherwise
+    again = tmp_path / "again"
+    options = ["--weight-type=float16", "--codec", "min_score=0.0", "max_instances=3"]
+    assert export.main([str(out), str(again), *options]) == 0
+    weights = [(folder / "weights.safetensors").read_bytes() for folder in (out, again)]
+    assert weights[0] == weights[1]
+    run, canvas, *_ = exports.read_export(again)
+    after = inference.host(run(image))
+    assert canvas == 96 and after.score.shape == (1, 3)
+    (again / "weights.safetensors").write_bytes(weights[0][:-1])
+    assert export.main([str(again), str(out)]) == EXIT_USER_ERROR
 
 
 @pytest.mark.parametrize(
