@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
                 "box_quantile": 0.002,  # share of pixels beyond each side of a box
                 "bandwidth_scale": 1.0,  # of the learnt one; below 1 parts people who touch
                 "chart_score": True,  # a score counts how sure the charts are, too
-                "expected_gps": True,  # charts by the GPS that they can expect
+                "expected_similarity": True,  # charts by how near they can expect to be
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it
                 "checkpoint": "",  # a run's or an export's folder; detectron2 file: FPN too

@@ -44,9 +44,9 @@ class Codec:
     bandwidth_scale: float = 1.0
     # whether a score counts how sure the charts are, too; False also for older runs
     chart_score: bool = False
-    # whether a pixel's chart is that of the highest expected GPS, not the likeliest; False
+    # whether a pixel's chart is the one expected nearest the truth, not the likeliest; False
     # also for older runs
-    expected_gps: bool = False
+    expected_similarity: bool = False
 
     def __post_init__(self) -> None:
         if not self.bandwidth_scale > 0:
@@ -187,9 +187,11 @@ class Codec:
         # background is decided by the mask, so that only true charts and parts compete
         charts = maps.upsample(fields.chart[..., 1:])
         choice = charts.argmax(-1)
-        if self.expected_gps:
-            gps = geodesic.expected_similarity(fields.chart[..., 1:], fields.uv[..., 1:, :])
-            choice = maps.upsample(jnp.log(gps)).argmax(-1)
+        if self.expected_similarity:
+            near = geodesic.expected_similarity(
+                fields.chart[..., 1:], fields.uv[..., 1:, :]
+            )
+            choice = maps.upsample(jnp.log(near)).argmax(-1)
         chart = choice + 1
         # P(somebody) P(chart | somebody): the softmax among the 24, at the chart chosen
         sure = jnp.take_along_axis(jax.nn.softmax(charts), choice[..., None], -1)[..., 0]

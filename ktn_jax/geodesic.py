@@ -1,14 +1,13 @@
 """Geodesic coordinates of surface points, and the similarity that a chart can expect.
 
 A pixel's chart is a guess among 24, and a wrong one costs as far as it lies from the truth:
-the back of an arm is near its front, the torso is not. So charts are compared by the GPS
-that the pixel's point on each can expect, if their probabilities are right. Distances come
+the back of an arm is near its front, a hand is not. So charts are compared by how near the
+pixel's point on each can expect to lie, if their probabilities are right. Distances come
 from coordinates whose differences are about the geodesic distances of our body.
 """
 
 import functools
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +16,19 @@ import numpy as np
 Array = jax.Array
 
 ASSET = Path(__file__).parent / "assets" / "geodesic.npz"
-
-
-class Coordinates(NamedTuple):
-    """Of our body's 24 charts, at the centres of a grid of G x G squares of (U, V)."""
-
-    points: np.ndarray  # [24, G, G, D] f32 metres, by chart, U, V
-    kappa: np.ndarray  # [24] f32 metres: GPS's scale for a true point on the chart
+# metres: an error of this size costs 1 - exp(-1/2). One for all parts: with GPS's, which
+# forgives most on the torso, arms and legs grow into that
+SCALE = 0.15
 
 
 @functools.cache
-def load_coordinates() -> Coordinates:
-    """The shipped ones, see assets/LICENSES.md."""
+def load_points() -> np.ndarray:
+    """[24, G, G, D] f32 metres: our body's charts, by chart, U, V; see assets/LICENSES.md.
+
+    They stand at the centres of a grid of G x G squares of (U, V).
+    """
     with np.load(ASSET) as arrays:
-        return Coordinates(arrays["points"], arrays["kappa"])
+        return arrays["points"]
 
 
 def locate(uv: Array) -> Array:
@@ -38,27 +36,31 @@ def locate(uv: Array) -> Array:
 
     Linear between the grid's points, the nearest one beyond them.
     """
-    points = load_coordinates().points
+    points = load_points()
     size = points.shape[1]
     cell = jnp.clip(uv * size - 0.5, 0, size - 1)
-    # hats and products, not gathers: 24 x G x G terms a pixel cost nothing on any device
+    # hats and products, not gathers: 24 x G x G terms a cell cost little on any device
     hats = jnp.maximum(1 - jnp.abs(cell[..., None] - jnp.arange(size)), 0)  # [..., 2, G]
     along_v = jnp.einsum("...cv,cuvd->...cud", hats[..., 1, :], points)
     return jnp.einsum("...cu,...cud->...cd", hats[..., 0, :], along_v)
 
 
+def similarity(squared: Array) -> Array:
+    """1 for the same point, falling with the squared distance in metres^2."""
+    return jnp.exp(-squared / (2 * SCALE**2))
+
+
 def expected_similarity(logits: Array, uv: Array) -> Array:
-    """The GPS that a pixel's point on each chart can expect, [..., 24] in (0, 1].
+    """The similarity that a pixel's point on each chart can expect, [..., 24] in (0, 1].
 
     logits: [..., 24] of the charts.   uv: [..., 24, 2] the point on each, if it is that.
     """
     probability = jax.nn.softmax(logits)
     where = locate(uv)
-    spread = 2 * jnp.square(load_coordinates().kappa)
 
     def of_one(chosen: Array) -> Array:
         apart = jnp.square(chosen[..., None, :] - where).sum(-1)
-        return (probability * jnp.exp(-apart / spread)).sum(-1)
+        return (probability * similarity(apart)).sum(-1)
 
-    # one chart after the other: no map of 24 x 24 numbers a pixel
+    # one chart after the other: no map of 24 x 24 numbers a cell
     return jnp.moveaxis(jax.lax.map(of_one, jnp.moveaxis(where, -2, 0)), 0, -1)

@@ -9,7 +9,6 @@ import pytest
 
 from ktn_jax import geodesic
 from ktn_jax.evaluation.geodesic_coordinates import lay_out, measure_distances
-from ktn_jax.evaluation.similarity import KAPPA_OF_CHART
 from ktn_jax.evaluation.surface import Surface, load_body
 from tests.scenes import CODEC, perfect_fields, scene
 
@@ -39,18 +38,12 @@ def test_straight_distances_are_those_over_the_surface(pairs):
     near = metres < 0.6
     assert np.sqrt(np.mean(error[near] ** 2)) < 0.035
     assert np.abs(np.median(error[near])) < 0.015
-    kappa = KAPPA_OF_CHART[chart]
-    gps, ours = (np.exp(-((d / kappa) ** 2) / 2) for d in (metres, apart))
-    assert np.sqrt(np.mean((gps - ours) ** 2)) < 0.04
-
-
-def test_the_scales_are_the_metric_s():
-    kappa = geodesic.load_coordinates().kappa
-    np.testing.assert_allclose(kappa, KAPPA_OF_CHART[1:], rtol=1e-6)
+    wanted, ours = (np.exp(-((d / 0.15) ** 2) / 2) for d in (metres, apart))
+    assert np.sqrt(np.mean((wanted - ours) ** 2)) < 0.04
 
 
 def test_a_grid_point_lies_where_the_table_says_and_between_is_linear():
-    points = geodesic.load_coordinates().points
+    points = geodesic.load_points()
     uv = np.full((24, 2), (2.5 / 6, 4.5 / 6), np.float32)
     np.testing.assert_allclose(geodesic.locate(uv), points[:, 2, 4], atol=1e-5)
     uv[:, 0] = 3 / 6
@@ -65,13 +58,12 @@ def test_expected_similarity_is_a_mean_over_where_the_truth_may_be():
     logits = rng.normal(size=(3, 5, 24)).astype(np.float32) * 2
     uv = rng.random((3, 5, 24, 2)).astype(np.float32)
     found = jax.jit(geodesic.expected_similarity)(logits, uv)
-    kappa = KAPPA_OF_CHART[1:]
     for at in np.ndindex(3, 5):
         share = np.exp(logits[at]) / np.exp(logits[at]).sum()
         where = places(np.arange(1, 25), uv[at])
         for chosen in range(24):
             metres = np.linalg.norm(where[chosen] - where, axis=-1)
-            expected = (share * np.exp(-((metres / kappa) ** 2) / 2)).sum()
+            expected = (share * np.exp(-((metres / 0.15) ** 2) / 2)).sum()
             assert found[at][chosen] == pytest.approx(expected, abs=1e-5)
 
 
@@ -86,7 +78,7 @@ def test_two_near_guesses_beat_one_likelier_far_away():
         uv=jnp.full_like(fields.uv, 0.5),
     )
     likeliest, nearest = (
-        jax.jit(dataclasses.replace(CODEC, expected_gps=expected).decode)(fields)
+        jax.jit(dataclasses.replace(CODEC, expected_similarity=expected).decode)(fields)
         for expected in (False, True)
     )
     person = np.asarray(likeliest.owner == 0)
@@ -103,7 +95,7 @@ def test_two_near_guesses_beat_one_likelier_far_away():
 def test_points_of_a_plane_are_laid_out_with_their_distances():
     place = np.random.default_rng(2).random((60, 2))
     distance = np.linalg.norm(place[:, None] - place, axis=-1).astype(np.float32)
-    points = lay_out(distance, np.full(60, 0.2, np.float32))
+    points = lay_out(distance)
     found = np.linalg.norm(points[:, None] - points, axis=-1)
     np.testing.assert_allclose(found, distance, atol=5e-3)
 

@@ -3,7 +3,7 @@
     python -m ktn_jax.evaluation.geodesic_coordinates --out=ktn_jax/assets/geodesic.npz
 
 Points on a grid of every chart are laid out in a space of few dimensions so that straight
-distances there, and the GPS they give, equal those over the body's surface: classical
+distances there, and similarities, equal those over the body's surface: classical
 scaling, then descent on the errors.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 import optax
 
 from ktn_jax import files
-from ktn_jax.evaluation.similarity import KAPPA_OF_CHART
 from ktn_jax.evaluation.surface import Surface, load_body
+from ktn_jax.geodesic import similarity
 
 GRID = 6  # squares of (U, V) along each side of a chart
 DIMENSIONS = 6  # more lower the error no further
-NEAR = 0.6  # metres: GPS is blind to errors of longer distances
+NEAR = 0.6  # metres: points farther apart are not similar at all
 FAR_WEIGHT, DISTANCE_WEIGHT = 0.1, 0.02  # of far pairs; of distances beside similarities
 STEPS, RATE = 200, 3e-3  # of Adam
 
@@ -37,24 +37,21 @@ def measure_distances(surface: Surface) -> np.ndarray:
     return (distance + distance.T) / 2  # the heat method is not quite symmetric
 
 
-def lay_out(distance: np.ndarray, kappa: np.ndarray) -> np.ndarray:
-    """[n, DIMENSIONS] f32 points whose straight distances are about the given ones.
-
-    kappa: [n] metres, GPS's scale at each point.
-    """
+def lay_out(distance: np.ndarray) -> np.ndarray:
+    """[n, DIMENSIONS] f32 points whose straight distances are about the given ones."""
     n = len(distance)
     centring = np.eye(n) - 1 / n
     values, vectors = np.linalg.eigh(-centring @ np.square(distance) @ centring / 2)
     start = vectors[:, -DIMENSIONS:] * np.sqrt(np.maximum(values[-DIMENSIONS:], 0))
-    wanted = np.exp(-np.square(distance) / (2 * kappa**2))
+    wanted = similarity(jnp.square(distance))
     weight = np.where(distance < NEAR, 1, FAR_WEIGHT) * (1 - np.eye(n))
 
     def error(points: jax.Array) -> jax.Array:
         squared = jnp.square(points[:, None] - points[None]).sum(-1)
-        similar = jnp.exp(-squared / (2 * kappa**2))
         off = jnp.sqrt(jnp.maximum(squared, 1e-12)) - distance
         return jnp.mean(
-            jnp.square(similar - wanted) + DISTANCE_WEIGHT * weight * jnp.square(off)
+            jnp.square(similarity(squared) - wanted)
+            + DISTANCE_WEIGHT * weight * jnp.square(off)
         )
 
     tx = optax.adam(RATE)
@@ -75,12 +72,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the npz to write")
     out = parser.parse_args().out
-    kappa = KAPPA_OF_CHART[1:].astype(np.float32)
     distance = measure_distances(load_body()).astype(np.float32)
-    points = lay_out(distance, np.repeat(kappa, GRID**2))
-    points = points.reshape(24, GRID, GRID, DIMENSIONS)
+    points = lay_out(distance).reshape(24, GRID, GRID, DIMENSIONS)
     with files.atomic(out) as file:
-        np.savez_compressed(file, points=points, kappa=kappa)
+        np.savez_compressed(file, points=points)
 
 
 if __name__ == "__main__":
