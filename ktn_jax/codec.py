@@ -44,8 +44,8 @@ class Codec:
     bandwidth_scale: float = 1.0
     # whether a score counts how sure the charts are, too; False also for older runs
     chart_score: bool = False
-    # whether a pixel's chart is the one expected nearest the truth, not the likeliest; False
-    # also for older runs
+    # whether a pixel's chart is the one expected nearest the truth, not the likeliest;
+    # False also for older runs
     expected_similarity: bool = False
 
     def __post_init__(self) -> None:
