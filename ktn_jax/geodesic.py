@@ -53,6 +53,7 @@ def similarity(squared: Array) -> Array:
 def expected_similarity(logits: Array, uv: Array) -> Array:
     """The similarity that a pixel's point on each chart can expect, [..., 24] in (0, 1].
 
+    Its logarithm is finite: no two points of the body are so far apart that it underflows.
     logits: [..., 24] of the charts.   uv: [..., 24, 2] the point on each, if it is that.
     """
     probability = jax.nn.softmax(logits)

@@ -67,6 +67,16 @@ def test_expected_similarity_is_a_mean_over_where_the_truth_may_be():
             assert found[at][chosen] == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_farthest_chart_of_a_certain_pixel_still_has_a_logarithm():
+    certain = 300 * np.eye(24, dtype=np.float32)
+    uv = np.random.default_rng(3).random((24, 24, 2)).astype(np.float32)
+    found = np.asarray(jnp.log(geodesic.expected_similarity(certain, uv)))
+    # devices without subnormal numbers would make minus infinity of less
+    assert found.min() > np.log(np.finfo(np.float32).tiny)
+    np.testing.assert_array_equal(found.argmax(-1), np.arange(24))
+    np.testing.assert_allclose(np.diagonal(found), 0, atol=1e-5)
+
+
 def test_two_near_guesses_beat_one_likelier_far_away():
     box = (40, 60, 140, 110)
     targets = CODEC.encode(scene([box], 192), (192, 192))
