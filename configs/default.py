@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
                 "width": 256,  # channels of pyramid, decoder and head
                 "head_depth": 4,  # convolutions of the head
                 "head_kernel": 3,  # 1 or 3, of the classifiers
+                "fine": 0,  # channels at stride 4 where decoder and head work at stride 8
                 "surface_blocks": 0,  # residual ones, before charts, U, V and keypoints
                 "tag": 8,  # dimensions of the free instance tag
                 "mid": True,  # multi-instance decoder; False: plain sum of levels

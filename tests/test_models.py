@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,9 @@ from configs import tiny
 from ktn_jax.errors import UserError
 from ktn_jax.graph import Graph, build_graph, empty_graph
 from ktn_jax.models.decoder import MID
-from ktn_jax.models.heads import Head, ScaleConvs, SurfaceBlock
+from ktn_jax.models.fpn import FPN, HRFPN
+from ktn_jax.models.heads import Head, Raise, ScaleConvs, SurfaceBlock
+from ktn_jax.models.layers import ConvNormRelu
 from ktn_jax.models.network import build_network, init_variables
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
 
@@ -177,10 +180,18 @@ def small_network(**changes):
     return build_network(model)
 
 
-@pytest.mark.parametrize("mid", [True, False])
-@pytest.mark.parametrize("ktm", [True, False])
-def test_every_parameter_learns(mid, ktm):
-    network = small_network(mid=mid, ktm=ktm)
+@pytest.mark.parametrize(
+    ("mid", "ktm", "fine"),
+    [
+        (True, True, 0),
+        (False, True, 0),
+        (True, False, 0),
+        (False, False, 0),
+        (True, True, 8),
+    ],
+)
+def test_every_parameter_learns(mid, ktm, fine):
+    network = small_network(mid=mid, ktm=ktm, fine=fine)
     image = jax.random.randint(jax.random.key(1), (2, 64, 96, 3), 0, 255)
     variables = init_variables(network, 0, 64)
 
@@ -248,3 +259,59 @@ def test_surface_blocks_come_after_the_person_and_before_the_charts():
     names = (field.name for field in dataclasses.fields(plain))
     differ = {n for n in names if (getattr(plain, n) != getattr(changed, n)).any()}
     assert differ == {"parts", "chart", "uv", "keypoints"}
+
+
+@pytest.mark.parametrize("module", [FPN, HRFPN, MID])
+def test_levels_numbers_are_names_alone(module):
+    """From C3 on, pyramids and MID do what they do from C2 on, a level further down."""
+    rng = np.random.default_rng(0)
+    levels = [jnp.asarray(rng.normal(size=(1, n, n, 8)), jnp.float32) for n in (16, 8, 4)]
+    params = module(8, 3).init(jax.random.key(0), levels)["params"]
+    renamed = {
+        re.sub(r"\d", lambda n: str(int(n[0]) - 1), k, count=1): v
+        for k, v in params.items()
+    }
+    if module is MID:  # its branches and steps are no levels
+        branches = [f"branch{i}" for i in range(4)]
+        renamed = {k: v for k, v in renamed.items() if not k.startswith("branch")}
+        renamed |= {name: params[name] for name in branches}
+    ours = module(8, 3).apply({"params": params}, levels)
+    jax.tree.map(
+        np.testing.assert_array_equal, ours, module(8, 2).apply({"params": renamed}, levels)
+    )
+
+
+def test_a_raised_map_is_a_pixel_shuffle_and_what_is_finer_smoothed():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 2, 3, 5)).astype(np.float32)
+    fine = rng.normal(size=(1, 4, 6, 7)).astype(np.float32)
+    module = Raise(8)
+    params = module.init(jax.random.key(0), x, fine)["params"]
+    grow, lateral = params["grow"], params["lateral"]["kernel"]
+    grow["bias"] = bias = np.arange(32, dtype=np.float32) / 10
+    joined = np.zeros((4, 6, 8))
+    for row, col, channel in np.ndindex(joined.shape):
+        output = 4 * channel + 2 * (row % 2) + col % 2
+        raised = x[0, row // 2, col // 2] @ grow["kernel"][:, output] + bias[output]
+        joined[row, col, channel] = raised + fine[0, row, col] @ lateral[:, channel]
+    smooth = ConvNormRelu(8).apply(
+        {"params": params["smooth"]}, np.maximum(joined, 0)[None].astype(np.float32)
+    )
+    ours = module.apply({"params": params}, x, fine)
+    np.testing.assert_allclose(ours, smooth, atol=1e-5)
+
+
+def test_a_fine_head_classifies_at_stride_4_what_it_made_at_stride_8():
+    head = Head(16, 1, 1, 4, (), empty_graph(), False, False, 1, 8)
+    x = jax.random.normal(jax.random.key(1), (1, 4, 6, 16))
+    detail = jax.random.normal(jax.random.key(2), (1, 8, 12, 5))
+    params = head.init(jax.random.key(0), x, detail)["params"]
+    fields = head.apply({"params": params}, x, detail)
+    assert all(leaf.shape[:3] == (1, 8, 12) for leaf in jax.tree.leaves(fields))
+    assert params["chart_kernel"].shape == (1, 1, 8, 25)
+    assert params["surface"]["conv"]["kernel"].shape == (3, 3, 16, 16)
+    # a place is told to the four cells of a coarse one, each with its own
+    assert params["place_code"]["kernel"].shape[0] == 4 * (2 + 2 * 2 * 3)
+    finer = head.apply({"params": params}, x, detail.at[0, 5, 7].add(1))
+    differs = (finer.mask != fields.mask)[0]
+    assert differs[4:7, 6:9].all()

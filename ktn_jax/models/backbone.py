@@ -70,10 +70,12 @@ def build_backbone(
     raise UserError(f"model.backbone={name!r} is not one of {BACKBONES}")
 
 
-def build_pyramid(name: str, width: int, *, dtype: Any = jnp.float32) -> nn.Module:
-    """The pyramid that goes with a backbone: HRNet's own, or FPN."""
+def build_pyramid(
+    name: str, width: int, *, first: int = 2, dtype: Any = jnp.float32
+) -> nn.Module:
+    """The pyramid that goes with a backbone: HRNet's own, or FPN. first: finest level."""
     pyramid = HRFPN if name.startswith("hrnet") else FPN
-    return pyramid(width, dtype=dtype, name="fpn")
+    return pyramid(width, first, dtype=dtype, name="fpn")
 
 
 def normalise(image: Array, pixels: str, backbone: str) -> Array:

@@ -1,4 +1,4 @@
-"""Feature pyramids: C2..C5 -> P2..P5 of one width. FPN, and HRNet's own."""
+"""Feature pyramids: C2..C5 (or C3..C5) -> P2..P5 of one width. FPN, and HRNet's own."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,17 +22,18 @@ class FPN(nn.Module):
     """Lin et al. 2017: top-down sums of lateral 1x1 convolutions, smoothed by a 3x3."""
 
     width: int
+    first: int = 2  # the finest level's number: its stride is 2^first
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[Array]) -> tuple[Array, ...]:
-        """levels: C2..C5, [B, H/s, W/s, *] at strides 4..32. Returns P2..P5."""
+        """levels: from the first to C5, [B, H/s, W/s, *]. Returns as many, finest first."""
         outputs, above = [], None
-        for level in range(len(levels) + 1, 1, -1):
+        for level in reversed(range(self.first, self.first + len(levels))):
             lateral = conv1x1(
                 self.width, bias=True, dtype=self.dtype, name=f"lateral{level}"
             )
-            here = lateral(levels[level - 2])
+            here = lateral(levels[level - self.first])
             above = here if above is None else here + upsample_nearest(above)
             smooth = conv3x3(self.width, bias=True, dtype=self.dtype, name=f"output{level}")
             outputs.append(smooth(above))
@@ -47,23 +48,25 @@ class HRFPN(nn.Module):
     """
 
     width: int
+    first: int = 2  # the finest level's number: its stride is 2^first
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[Array]) -> tuple[Array, ...]:
-        """levels: [B, H/s, W/s, *] at strides 4..32. Returns P2..P5."""
+        """levels: from the first to C5, [B, H/s, W/s, *]. Returns as many, finest first."""
+        first = self.first
         joined = sum(
             upsample_bilinear(
                 conv1x1(
-                    self.width, bias=level == 2, dtype=self.dtype, name=f"reduce{level}"
+                    self.width, bias=level == first, dtype=self.dtype, name=f"reduce{level}"
                 )(x),
-                2 ** (level - 2),
+                2 ** (level - first),
             )
-            for level, x in enumerate(levels, 2)
+            for level, x in enumerate(levels, first)
         )
         return tuple(
             conv3x3(self.width, bias=True, dtype=self.dtype, name=f"output{level}")(
-                average_pool(joined, 2 ** (level - 2))
+                average_pool(joined, 2 ** (level - first))
             )
-            for level in range(2, 2 + len(levels))
+            for level in range(first, first + len(levels))
         )

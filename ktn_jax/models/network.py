@@ -36,6 +36,7 @@ class KTN(nn.Module):
     widths: tuple[int, ...]  # channels of C2..C5 of backbone "small"
     depths: tuple[int, ...]  # its residual blocks of C2..C5
     width: int  # channels of pyramid, decoder and head
+    fine: int  # those at stride 4 where decoder and head work at stride 8; 0: all at 4
     head_depth: int  # convolutions of the head
     head_kernel: int  # 1 or 3
     surface_blocks: int  # residual blocks of the head, before charts, U, V, keypoints
@@ -59,9 +60,11 @@ class KTN(nn.Module):
         dtype = jnp.dtype(self.dtype)
         x = normalise(image, self.pixels, self.backbone).astype(dtype)
         levels = backbone_of(self)(x)
-        pyramid = build_pyramid(self.backbone, self.width, dtype=dtype)(levels)
+        first = 3 if self.fine else 2
+        join = build_pyramid(self.backbone, self.width, first=first, dtype=dtype)
+        pyramid = join(levels[first - 2 :])
         decode = MID if self.mid else PlainDecoder
-        x = decode(self.width, self.remat, dtype=dtype, name="decoder")(pyramid)
+        x = decode(self.width, first, self.remat, dtype=dtype, name="decoder")(pyramid)
         head = Head(
             self.width,
             self.head_depth,
@@ -72,11 +75,12 @@ class KTN(nn.Module):
             self.train_graph,
             self.own_kernel,
             self.surface_blocks,
+            self.fine,
             remat=self.remat,
             dtype=dtype,
             name="head",
         )
-        return head(x)
+        return head(x, levels[0] if self.fine else None)
 
     def body_graph(self) -> Graph:
         """What A starts from, by the fields. Later it lies among the variables."""
