@@ -185,19 +185,18 @@ class Codec:
         owner = jnp.where(mask > self.mask_threshold, owner, -1)
         someone = owner >= 0
         # background is decided by the mask, so that only true charts and parts compete
-        charts = maps.upsample(fields.chart[..., 1:])
-        choice = charts.argmax(-1)
+        charts = fields.chart[..., 1:]
+        best = charts
         if self.expected_similarity:
-            near = geodesic.expected_similarity(
-                fields.chart[..., 1:], fields.uv[..., 1:, :]
-            )
-            choice = maps.upsample(jnp.log(near)).argmax(-1)
-        chart = choice + 1
-        # P(somebody) P(chart | somebody): the softmax among the 24, at the chart chosen
-        sure = jnp.take_along_axis(jax.nn.softmax(charts), choice[..., None], -1)[..., 0]
-        confidence = mask * sure
+            best = jnp.log(geodesic.expected_similarity(charts, fields.uv[..., 1:, :]))
+        choice = maps.upsample(best).argmax(-1)
         parts = maps.upsample(fields.parts[..., 1:]).argmax(-1) + 1
         pixels = maps.cell_centers(height, width).reshape(-1, 2) / STRIDE
+        # P(somebody) P(chart | somebody): the softmax among the 24, at the chart chosen
+        sure = jax.nn.softmax(charts)[..., None]
+        sure = maps.sample_channel(sure, choice.reshape(-1), pixels).reshape(mask.shape)
+        confidence = mask * sure
+        chart = choice + 1
         uv = maps.sample_channel(fields.uv, chart.reshape(-1), pixels)
         uv = jnp.round(jnp.clip(uv, 0, 1) * 255).reshape(height, width, 2)
         surface = {
