@@ -310,6 +310,12 @@ def test_a_fine_head_classifies_at_stride_4_what_it_made_at_stride_8():
     assert all(leaf.shape[:3] == (1, 8, 12) for leaf in jax.tree.leaves(fields))
     assert params["chart_kernel"].shape == (1, 1, 8, 25)
     assert params["surface"]["conv"]["kernel"].shape == (3, 3, 16, 16)
+    # the surface sees what is fine through what the person's rows have made of it
+    lateral = {n: params[f"raise_{n}"]["lateral"]["kernel"] for n in ("person", "surface")}
+    assert {n: kernel.shape[0] for n, kernel in lateral.items()} == {
+        "person": 5,
+        "surface": 8,
+    }
     # a place is told to the four cells of a coarse one, each with its own
     assert params["place_code"]["kernel"].shape[0] == 4 * (2 + 2 * 2 * 3)
     finer = head.apply({"params": params}, x, detail.at[0, 5, 7].add(1))
