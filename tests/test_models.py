@@ -224,6 +224,15 @@ def test_the_network_is_blind_to_the_rest_of_the_batch():
         np.testing.assert_allclose(a[1:], b, atol=2e-4)
 
 
+def test_a_run_from_before_a_field_has_its_default():
+    model = tiny.get_config().model.to_dict()
+    del model["fine"]
+    assert build_network(model) == build_network(tiny.get_config().model)
+    del model["width"]
+    with pytest.raises(UserError, match=r"lacks or should not have width: "):
+        build_network(model)
+
+
 def test_an_unknown_model_field_is_refused():
     with pytest.raises(UserError, match=r"should not have depht: .*version"):
         small_network(depht=3)

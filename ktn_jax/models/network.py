@@ -36,7 +36,6 @@ class KTN(nn.Module):
     widths: tuple[int, ...]  # channels of C2..C5 of backbone "small"
     depths: tuple[int, ...]  # its residual blocks of C2..C5
     width: int  # channels of pyramid, decoder and head
-    fine: int  # those at stride 4 where decoder and head work at stride 8; 0: all at 4
     head_depth: int  # convolutions of the head
     head_kernel: int  # 1 or 3
     surface_blocks: int  # residual blocks of the head, before charts, U, V, keypoints
@@ -53,6 +52,7 @@ class KTN(nn.Module):
     own_kernel: bool  # residual chart kernel beside the generated one
     remat: bool  # activations of blocks are computed anew in the backward pass
     dtype: str  # of activations: float32 or bfloat16; parameters stay float32
+    fine: int = 0  # channels at stride 4 where decoder and head work at 8; 0: all at 4
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -108,10 +108,15 @@ def backbone_of(network: KTN) -> nn.Module:
 
 
 def build_network(model: Mapping[str, Any]) -> KTN:
-    """The network of config.model. UserError for fields that are missing or unknown."""
+    """The network of config.model. UserError for fields that are missing or unknown.
+
+    Fields with a default are younger than the first runs, which lack them.
+    """
     fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in model.items()}
-    known = {f.name for f in dataclasses.fields(KTN)} - {"parent", "name"}
-    if differing := sorted(known ^ fields.keys()):
+    known = {f.name: f.default for f in dataclasses.fields(KTN)}
+    known = {k: default for k, default in known.items() if k not in ("parent", "name")}
+    needed = {k for k, default in known.items() if default is dataclasses.MISSING}
+    if differing := sorted((fields.keys() - known) | (needed - fields.keys())):
         raise UserError(
             f"config.model lacks or should not have {', '.join(differing)}: it is of "
             "another version of ktn_jax; train again, or use the version that made it"
