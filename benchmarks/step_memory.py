@@ -60,7 +60,12 @@ def main() -> None:
     tx = optim.build_optimizer(config.optim, config.train.steps)
     state = training.build_state(config, network, tx)
     body = functools.partial(
-        training.train_step, axis=None, network=network, tx=tx, weights=dict(config.loss)
+        training.train_step,
+        axis=None,
+        network=network,
+        tx=tx,
+        weights=dict(config.loss),
+        hold=tuple(config.optim.hold),
     )
     batch = noise(Codec(**config.codec), flags.canvas, flags.batch)
     start = time.perf_counter()
