@@ -37,9 +37,11 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str, dict[str, Any]]:
 
     Raises UserError for what is not understood.
     """
-    # --data.root is --config.data.root: the only flags with a dot are the config's
+    # --data.root is --config.data.root: the only flags with a dot are the config's, and
+    # no other flag is called as its two fields that have none
     full = [re.sub(r"^--?(?!config\.)(\w+\.)", r"--config.\1", word) for word in arguments]
     full = [re.sub(r"^--?profile=", "--config.train.profile=", word) for word in full]
+    full = [re.sub(r"^--?(seed|parallel)=", r"--config.\1=", word) for word in full]
     files = [word.split("=", 1)[1] for word in full if word.startswith("--config=")]
     # a config may take an argument, configs/ablation.py:mid
     if not files or not Path(files[-1].partition(":")[0]).is_file():

@@ -108,6 +108,12 @@ def test_what_train_py_does_not_understand(arguments, message):
         train_script.parse(arguments)
 
 
+def test_fields_without_a_dot_are_flags_too():
+    words = ["--config=configs/tiny.py", "--workdir=w", "--seed=3", "--parallel=jit"]
+    config, *_ = train_script.parse(words)
+    assert (config.seed, config.parallel) == (3, "jit")
+
+
 def test_a_config_takes_the_argument_after_its_colon():
     config, *_ = train_script.parse(["--config=configs/ablation.py:mid", "--workdir=w"])
     assert (config.model.mid, config.model.ktm) == (True, False)
