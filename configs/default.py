@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
             "model": {
                 "backbone": "small",  # or one of models/backbone.BACKBONES
                 "norm": "group",  # of the backbone; "frozen": pretrained norms, kept
-                "pixels": "",  # "": the backbone's own; or "imagenet", "msra", "lite"
+                "pixels": "",  # "": the backbone's own; or of models/backbone.PIXELS
                 "stride_in_1x1": False,  # a ResNet's stride: MSRA's place, not torch's
                 "widths": (64, 128, 256, 512),  # channels of C2..C5 of backbone "small"
                 "depths": (2, 2, 2, 2),  # its residual blocks of C2..C5
@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it
                 "checkpoint": "",  # a run's or an export's folder; detectron2 file: FPN too
-                "backbone": "",  # ImageNet weights: a file, or efficientnet-lite0
+                "backbone": "",  # its weights: a file, or efficientnet-lite0
                 "skip": (),  # regular expressions of names that stay fresh, or unused
             },
             "data": {

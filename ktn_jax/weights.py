@@ -1,8 +1,9 @@
 """Weights from files of others, as names and numpy arrays; no torch, and no code is run.
 
-torch's .pth (both of its forms), detectron2's .pkl, .safetensors and .npz. The content
-decides, not the name. Pickles only describe arrays (pickles.py); here the descriptions
-are checked against the bytes that are really there.
+torch's .pth (both of its forms), detectron2's .pkl, .safetensors, .npz and the .json of a
+TensorFlow.js graph model (tfjs.py). The content decides, not the name. Pickles only
+describe arrays (pickles.py); here the descriptions are checked against the bytes that are
+really there.
 """
 
 import importlib.util
@@ -22,6 +23,7 @@ import safetensors
 from ktn_jax import pickles
 from ktn_jax.errors import UserError
 from ktn_jax.pickles import Refused, Storage, Tensor
+from ktn_jax.tfjs import read_tfjs
 
 State = dict[str, np.ndarray]
 
@@ -97,6 +99,8 @@ def _read(path: Path) -> State:
         start = file.read(4)
     if path.suffix == ".safetensors":
         return _read_safetensors(path.read_bytes())
+    if path.suffix == ".json":
+        return read_tfjs(path)
     if start == b"PK\x03\x04":
         with zipfile.ZipFile(path) as archive:
             names = _check_records(archive, path.stat().st_size)
@@ -105,7 +109,7 @@ def _read(path: Path) -> State:
             return _read_npz(archive)
     if start[:1] == b"\x80":  # the first opcode of a pickle
         return _read_pickles(path.read_bytes())
-    raise Refused("what is no .pth, .pkl, .safetensors or .npz")
+    raise Refused("what is no .pth, .pkl, .safetensors, .npz or .json")
 
 
 # --- pickles --------------------------------------------------------------------

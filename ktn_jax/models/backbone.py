@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ktn_jax.errors import UserError
-from ktn_jax.models.efficientnet import EfficientNetLite
 from ktn_jax.models.fpn import FPN, HRFPN
 from ktn_jax.models.hrnet import HRNet
 from ktn_jax.models.layers import NORMS
+from ktn_jax.models.mobile import MOBILE, MobileBackbone
 from ktn_jax.models.resnet import ResNet
 from ktn_jax.models.small import SmallBackbone
 
@@ -22,12 +22,13 @@ BACKBONES = (
     "resnet101",
     "hrnet_w32",
     "hrnet_w48",
-    "efficientnet_lite0",
+    *MOBILE,
 )
-PIXELS = ("imagenet", "msra", "lite")
+PIXELS = ("imagenet", "msra", "lite", "unit")
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # RGB, of ImageNet
 PIXEL_STD = (58.395, 57.12, 57.375)
+USUAL_PIXELS = {"efficientnet_lite0": "lite", "mobilenetv2_150": "unit"}  # else imagenet
 LITE_CENTER, LITE_SCALE = 127.0, 128.0  # of EfficientNet-Lite's published weights
 
 
@@ -65,8 +66,8 @@ def build_backbone(
             return HRNet(32, norm, **common)
         case "hrnet_w48":
             return HRNet(48, norm, **common)
-        case "efficientnet_lite0":
-            return EfficientNetLite(norm, **common)
+        case _ if name in MOBILE:
+            return MobileBackbone(MOBILE[name], norm, **common)
     raise UserError(f"model.backbone={name!r} is not one of {BACKBONES}")
 
 
@@ -82,10 +83,10 @@ def normalise(image: Array, pixels: str, backbone: str) -> Array:
     """What the backbone sees of RGB in 0..255, float32.
 
     pixels: one of PIXELS, or "" for that of the backbone's usual weights. "msra" is
-    BGR less the mean, what detectron2's Caffe weights were trained on.
+    BGR less the mean, what detectron2's Caffe weights were trained on; "unit" is -1..1.
     """
     if not pixels:
-        pixels = "lite" if backbone == "efficientnet_lite0" else "imagenet"
+        pixels = USUAL_PIXELS.get(backbone, "imagenet")
     image, mean = image.astype(jnp.float32), jnp.array(PIXEL_MEAN)
     match pixels:
         case "imagenet":
@@ -94,4 +95,6 @@ def normalise(image: Array, pixels: str, backbone: str) -> Array:
             return (image - mean)[..., ::-1]
         case "lite":
             return (image - LITE_CENTER) / LITE_SCALE
+        case "unit":
+            return image / 127.5 - 1
     raise UserError(f"model.pixels={pixels!r} is not one of {PIXELS}, or ''")

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from ktn_jax.errors import UserError
 from ktn_jax.models.backbone import build_backbone
-from ktn_jax.models.efficientnet import NORM_EPSILON, LiteClassifier
+from ktn_jax.models.mobile import MOBILE, NORM_EPSILON, LiteClassifier
 
 State = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
@@ -48,6 +48,16 @@ CAFFE2_NAMES = (  # to detectron2's
     (r"_w$", ".weight"),
     (r"_b$", ".bias"),
 )
+MOVENET = re.compile(  # the backbone's constants in its graph; there are others
+    r".*/model_1/model/(Conv1|expanded_conv|block_(\d+))(_expand|_depthwise|_project)?"
+    r"/(Conv2D|depthwise)_(weights|bn_offset)"
+)
+MOVENET_PLACES = {  # -> convolution, its norm
+    None: ("conv_stem", "bn0"),
+    "_expand": ("expand_conv", "bn0"),
+    "_depthwise": ("depthwise_conv", "bn1"),
+    "_project": ("project_conv", "bn2"),
+}
 DETECTRON2_NAMES = (  # to torchvision's
     (r"^stem\.", ""),
     (r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}."),
@@ -61,9 +71,10 @@ def backbone_variables(backbone: str, state: State) -> Variables:
     """{"params", "frozen"} of a backbone with norm="frozen", float32.
 
     backbone: one of backbone.BACKBONES but "small".   state: arrays by name, of
-    torchvision, detectron2 (also MSRA's Caffe2 blobs), HRNet's authors, or the torch port
-    of EfficientNet-Lite0. BatchNorms come as scale and bias; a file without statistics
-    has them folded already. Raises UserError with all differences.
+    torchvision, detectron2 (also MSRA's Caffe2 blobs), HRNet's authors, the torch port of
+    EfficientNet-Lite0, or MoveNet MultiPose for TensorFlow.js. BatchNorms come as scale
+    and bias; a file without statistics has them folded already. Raises UserError with all
+    differences.
     """
     module = build_backbone(backbone, norm="frozen")
     image = jnp.zeros((1, 64, 64, 3))
@@ -76,7 +87,7 @@ def backbone_variables(backbone: str, state: State) -> Variables:
 
 
 def classifier_variables(state: State) -> Variables:
-    """{"params", "frozen"} of efficientnet.LiteClassifier from the same state."""
+    """{"params", "frozen"} of mobile.LiteClassifier from the same state."""
     features = jnp.zeros((1, 2, 2, 320))
     shapes = jax.eval_shape(LiteClassifier().init, jax.random.key(0), features)
     named = {
@@ -88,13 +99,17 @@ def classifier_variables(state: State) -> Variables:
 
 
 def _rest(backbone: str) -> str:
-    family = backbone.partition("_")[0]
-    rest = {"hrnet": HRNET_REST, "efficientnet": LITE_REST}.get(family, RESNET_REST)
+    if backbone in MOBILE:
+        rest = LITE_REST
+    else:
+        rest = HRNET_REST if backbone.startswith("hrnet") else RESNET_REST
     return f"{COUNTERS}|{rest}"
 
 
 def _renamed(backbone: str, state: State) -> dict[str, np.ndarray]:
     """The state under the names of our modules; 1x1 kernels as matrices."""
+    if backbone in MOBILE and any(MOVENET.fullmatch(name) for name in state):
+        state = _from_movenet(state)
     named: dict[str, np.ndarray] = {}
     for original, value in state.items():
         name = _rename(backbone, original)
@@ -109,7 +124,7 @@ def _renamed(backbone: str, state: State) -> dict[str, np.ndarray]:
 
 
 def _rename(backbone: str, name: str) -> str:
-    if backbone.startswith("efficientnet"):
+    if backbone in MOBILE:
         return ".".join(part.removeprefix("_") for part in name.split("."))
     if not backbone.startswith("resnet"):
         return name
@@ -119,12 +134,35 @@ def _rename(backbone: str, name: str) -> str:
     return name
 
 
+def _from_movenet(state: State) -> dict[str, np.ndarray]:
+    """The backbone of a MoveNet graph, by Lite0's names and in torch's layout.
+
+    Kernels [h, w, in, out] become [out, in, h, w], depthwise [h, w, C, 1] [C, 1, h, w].
+    Of its norms, folded before, biases are left.
+    """
+    made = {}
+    for name, value in state.items():
+        match = MOVENET.fullmatch(name)
+        if not match:
+            continue
+        first, number, place, kind, leaf = match.groups()
+        block = "" if first == "Conv1" else f"blocks.{number or 0}."
+        convolution, norm = MOVENET_PLACES[place]
+        if leaf == "bn_offset":
+            made[f"{block}{norm}.weight"] = np.ones_like(value)
+            made[f"{block}{norm}.bias"] = value
+        else:
+            axes = (3, 2, 0, 1) if kind == "Conv2D" else (2, 3, 0, 1)
+            made[f"{block}{convolution}.weight"] = value.transpose(axes)
+    return made
+
+
 def _fit(shapes: Variables, named: State, backbone: str) -> Variables:
     """Variables of the given shapes, each from its array. No array may be left over."""
     flat = traverse_util.flatten_dict(shapes)
     folded = not any(name.endswith(STATISTICS) for name in named)
     _check(_expected(flat, folded), named, backbone)
-    epsilon = NORM_EPSILON if backbone.startswith("efficientnet") else TORCH_EPSILON
+    epsilon = NORM_EPSILON if backbone in MOBILE else TORCH_EPSILON
     made = {}
     for path in flat:
         kind, *modules, leaf = path

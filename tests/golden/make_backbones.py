@@ -169,7 +169,7 @@ class SameConv(nn.Conv2d):
 
 
 class InvertedBottleneck(nn.Module):
-    """EfficientNet-Lite's block."""
+    """MobileNetV2's block, and EfficientNet-Lite's."""
 
     def __init__(
         self, inputs: int, outputs: int, size: int, stride: int, expand: int
@@ -194,37 +194,65 @@ class InvertedBottleneck(nn.Module):
         return x + y if self.adds else y
 
 
-class Lite0(nn.Module):
-    """Liu 2020: EfficientNet-B0 without squeeze-excite, ReLU6."""
+class Mobile(nn.Module):
+    """Inverted bottlenecks: (repeats, kernel, stride, expansion, channels) a stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, stem: int, *stages: tuple[int, int, int, int, int]) -> None:
         super().__init__()
-        self._conv_stem = SameConv(3, 32, 3, 2, bias=False)
-        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
-        self._blocks = nn.ModuleList()
-        inputs = 32
-        for repeats, size, stride, expand, outputs in (
-            (1, 3, 1, 1, 16),
-            (2, 3, 2, 6, 24),
-            (2, 5, 2, 6, 40),
-            (3, 3, 2, 6, 80),
-            (3, 5, 1, 6, 112),
-            (4, 5, 2, 6, 192),
-            (1, 3, 1, 6, 320),
-        ):
+        self._conv_stem = SameConv(3, stem, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(stem, eps=1e-3)
+        self._blocks, self.last = nn.ModuleList(), []
+        inputs = stem
+        for repeats, size, stride, expand, outputs in stages:
+            if stride == 2 and self._blocks:
+                self.last.append(len(self._blocks) - 1)
             for i in range(repeats):
                 block = InvertedBottleneck(
                     inputs, outputs, size, stride if i == 0 else 1, expand
                 )
                 self._blocks.append(block)
                 inputs = outputs
+        self.last = [*self.last[1:], len(self._blocks) - 1]  # before each halving
 
     def forward(self, x: Tensor) -> Iterator[Tensor]:
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for i, block in enumerate(self._blocks):
             x = block(x)
-            if i in (2, 4, 10, 15):  # the last before each halving
+            if i in self.last:
                 yield x
+
+
+def lite0() -> Mobile:
+    """Liu 2020: EfficientNet-B0 without squeeze-excite, ReLU6."""
+    return Mobile(
+        32,
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
+    )
+
+
+def mobilenetv2(width: float) -> Mobile:
+    """Sandler et al. 2018, table 2; channels times width, to the nearest 8."""
+    rows = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
+    stem, *channels = (int(width * c + 4) // 8 * 8 for c in (32, *(r[1] for r in rows)))
+    stages = (
+        (n, 3, stride, expand, c)
+        for (expand, _, n, stride), c in zip(rows, channels, strict=True)
+    )
+    return Mobile(stem, *stages)
 
 
 NETWORKS = {
@@ -233,7 +261,8 @@ NETWORKS = {
     "resnet101": lambda: ResNet((3, 4, 23, 3)),
     "hrnet_w32": lambda: HRNet(32),
     "hrnet_w48": lambda: HRNet(48),
-    "efficientnet_lite0": Lite0,
+    "efficientnet_lite0": lite0,
+    "mobilenetv2_150": lambda: mobilenetv2(1.5),
 }
 
 

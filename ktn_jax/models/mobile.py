@@ -1,7 +1,9 @@
-"""EfficientNet-Lite0 (Tan & Le 2019; Liu 2020) -> C2..C5, for small machines.
+"""Mobile backbones -> C2..C5, for small machines: EfficientNet-Lite0, MobileNetV2.
 
-No squeeze-excite, ReLU6, TensorFlow's SAME padding. Names are those of the torch port of
-the published weights, "." as "_" and without leading "_".
+Lite0: Tan & Le 2019, Liu 2020. MobileNetV2: Sandler et al. 2018, 1.5 times as wide, as in
+MoveNet MultiPose. Both: inverted bottlenecks, no squeeze-excite, ReLU6, TensorFlow's SAME
+padding. Names are those of the torch port of Lite0's published weights, "." as "_" and
+without leading "_".
 """
 
 from typing import Any, NamedTuple
@@ -21,8 +23,7 @@ from ktn_jax.models.layers import (
 
 Array = jax.Array
 
-STEM = 32  # channels after the first convolution
-HEAD = 1280  # channels before the classifier
+HEAD = 1280  # channels before Lite0's classifier
 NORM_EPSILON = 1e-3  # of the published BatchNorms
 
 
@@ -37,15 +38,39 @@ class Stage(NamedTuple):
     level: int | None  # of the pyramid that its output is, as in C2
 
 
-STAGES = (
-    Stage(1, 3, 1, 1, 16, None),
-    Stage(2, 3, 2, 6, 24, 2),
-    Stage(2, 5, 2, 6, 40, 3),
-    Stage(3, 3, 2, 6, 80, None),
-    Stage(3, 5, 1, 6, 112, 4),
-    Stage(4, 5, 2, 6, 192, None),
-    Stage(1, 3, 1, 6, 320, 5),
-)
+class Architecture(NamedTuple):
+    """A mobile network up to its classifier."""
+
+    stem: int  # channels after the first convolution
+    stages: tuple[Stage, ...]
+
+
+MOBILE = {
+    "efficientnet_lite0": Architecture(
+        32,
+        (
+            Stage(1, 3, 1, 1, 16, None),
+            Stage(2, 3, 2, 6, 24, 2),
+            Stage(2, 5, 2, 6, 40, 3),
+            Stage(3, 3, 2, 6, 80, None),
+            Stage(3, 5, 1, 6, 112, 4),
+            Stage(4, 5, 2, 6, 192, None),
+            Stage(1, 3, 1, 6, 320, 5),
+        ),
+    ),
+    "mobilenetv2_150": Architecture(
+        48,
+        (
+            Stage(1, 3, 1, 1, 24, None),
+            Stage(2, 3, 2, 6, 40, 2),
+            Stage(3, 3, 2, 6, 48, 3),
+            Stage(4, 3, 2, 6, 96, None),
+            Stage(3, 3, 1, 6, 144, 4),
+            Stage(3, 3, 2, 6, 240, None),
+            Stage(1, 3, 1, 6, 480, 5),
+        ),
+    ),
+}
 
 
 class InvertedBottleneck(nn.Module):
@@ -75,21 +100,23 @@ class InvertedBottleneck(nn.Module):
         return backbone_norm(self.norm, x.shape[-1], dtype=self.dtype, name=name)(x)
 
 
-class EfficientNetLite(nn.Module):
-    """Image -> C2..C5 at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels."""
+class MobileBackbone(nn.Module):
+    """Image -> C2..C5 at strides 4, 8, 16, 32."""
 
+    architecture: Architecture
     norm: str  # one of layers.NORMS
     remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, ...]:
-        """x: [B, H, W, 3], (RGB - 127) / 128, H and W divisible by 32."""
-        x = conv(STEM, 3, strides=2, padding="SAME", dtype=self.dtype, name="conv_stem")(x)
-        x = nn.relu6(backbone_norm(self.norm, STEM, dtype=self.dtype, name="bn0")(x))
+        """x: [B, H, W, 3], RGB about -1 to 1, H and W divisible by 32."""
+        stem, stages = self.architecture
+        x = conv(stem, 3, strides=2, padding="SAME", dtype=self.dtype, name="conv_stem")(x)
+        x = nn.relu6(backbone_norm(self.norm, stem, dtype=self.dtype, name="bn0")(x))
         block = recomputed(InvertedBottleneck, self.remat)
         levels, number = [], 0
-        for stage in STAGES:
+        for stage in stages:
             for repeat in range(stage.repeats):
                 x = block(
                     stage.size,
@@ -107,7 +134,7 @@ class EfficientNetLite(nn.Module):
 
 
 class LiteClassifier(nn.Module):
-    """C5 -> ImageNet logits: what shows that published weights were read rightly.
+    """Lite0's C5 -> ImageNet logits: what shows that published weights were read rightly.
 
     No part of the backbone; nothing but a check needs it.
     """
