@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
                 "head_depth": 4,  # convolutions of the head
                 "head_kernel": 3,  # 1 or 3, of the classifiers
                 "fine": 0,  # channels at stride 4 where decoder and head work at stride 8
+                "prior": "",  # a second, mobile backbone that joins the pyramid; "": none
                 "surface_blocks": 0,  # residual ones, before charts, U, V and keypoints
                 "tag": 8,  # dimensions of the free instance tag
                 "mid": True,  # multi-instance decoder; False: plain sum of levels
@@ -57,6 +58,7 @@ def get_config() -> ConfigDict:
             "init": {  # where a run starts; `python train.py` resumes before all of it
                 "checkpoint": "",  # a run's or an export's folder; detectron2 file: FPN too
                 "backbone": "",  # its weights: a file, or efficientnet-lite0
+                "prior": "",  # the second backbone's weights: a file
                 "skip": (),  # regular expressions of names that stay fresh, or unused
             },
             "data": {

@@ -74,7 +74,8 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 # fields that name files on the trainer's machine
 PATHS = (("data", "root"), ("data", "symmetry"), ("init", "checkpoint"),
-         ("init", "backbone"), ("model", "graph"), ("train", "eval_surface"))  # fmt: skip
+         ("init", "backbone"), ("init", "prior"), ("model", "graph"),
+         ("train", "eval_surface"))  # fmt: skip
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ktn_jax.weights import State, find_weights, read_state
 Variables = dict[str, Any]  # {"params": tree, "frozen": tree}
 Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
 
+ROOMS = ("backbone", "prior")  # that weights of others can fill
 SHOWN = 3  # names of a kind that an error lists
 EXPORTED = "weights.safetensors"  # in the folder of an export, by our names
 CHART_KERNEL = "params/head/chart_kernel"  # what an export has in place of
@@ -39,32 +40,52 @@ def fill(
 ) -> Variables:
     """The network's variables with config.init's in place of the seed's.
 
-    variables: fresh ones.   init: config.init; its checkpoint goes before its backbone.
-    model: config.model. Raises UserError with all differences.
+    variables: fresh ones.   init: config.init; backbone and prior come from files of their
+    own where those are named, and all else from the checkpoint.   model: config.model.
+    Raises UserError with all differences.
     """
-    if init["checkpoint"]:
-        source = Path(init["checkpoint"]).expanduser()
-        if source.is_file():
-            state = read_state(source)
-            found = read_detectron2(state, model["backbone"], source=source)
-            rooms = ("backbone", "fpn")
-        elif (source / EXPORTED).is_file():
-            return _from_export(variables, source, init["skip"], model)
-        else:
-            _, stored = checkpoint.read_weights(source)
-            found, rooms = _flat(stored), None
-    elif init["backbone"]:
-        source = find_weights(init["backbone"]).expanduser()
-        found = _backbone(read_state(source), model["backbone"], source=source)
-        rooms = ("backbone",)
-    elif model["norm"] == "frozen":
+    if init["prior"] and not model.get("prior"):
         raise UserError(
-            "model.norm=frozen keeps the norms of pretrained weights, and none are named; "
-            "give --config.init.backbone=FILE, or train with --config.model.norm=group"
+            f"init.prior={init['prior']!r} has no place in a network without a prior; give "
+            "--config.model.prior=mobilenetv2_150, too"
         )
+    own = [room for room in ROOMS if init[room]]
+    if init["checkpoint"]:
+        skip = (*init["skip"], *(f"{room}/.*" for room in own))
+        variables = _from_checkpoint(variables, init["checkpoint"], skip, model)
+    elif lacking := [room for room in ROOMS if _needs(room, model) and room not in own]:
+        raise UserError(
+            f"the {lacking[0]} keeps the norms of pretrained weights (model.norm=frozen, "
+            f"model.prior), and none are named; give --config.init.{lacking[0]}=FILE, or "
+            "train with --config.model.norm=group and without a prior"
+        )
+    for room in own:
+        source = find_weights(init[room]).expanduser()
+        found = _backbone(read_state(source), model[room], room, source=source)
+        skip = init["skip"]
+        variables = merge(variables, found, source=source, skip=skip, rooms=(room,))
+    return variables
+
+
+def _needs(room: str, model: Mapping[str, Any]) -> bool:
+    """Whether a backbone is nothing without weights of others."""
+    return model["norm"] == "frozen" if room == "backbone" else bool(model.get("prior"))
+
+
+def _from_checkpoint(
+    variables: Variables, name: str, skip: Sequence[str], model: Mapping[str, Any]
+) -> Variables:
+    """What a detectron2 file, an export or a run has for the network."""
+    source, rooms = Path(name).expanduser(), None
+    if source.is_file():
+        found = read_detectron2(read_state(source), model["backbone"], source=source)
+        rooms = ("backbone", "fpn")
+    elif (source / EXPORTED).is_file():
+        return _from_export(variables, source, skip, model)
     else:
-        return variables
-    return merge(variables, found, source=source, skip=init["skip"], rooms=rooms)
+        _, stored = checkpoint.read_weights(source)
+        found = _flat(stored)
+    return merge(variables, found, source=source, skip=skip, rooms=rooms)
 
 
 def _from_export(
@@ -139,18 +160,18 @@ def read_detectron2(state: State, backbone: str, *, source: Path) -> Flat:
             found[ours + ("bias" if leaf == "bias" else "kernel")] = _kernel(value)
         elif not OTHER_PARTS.fullmatch(name):
             found[name] = value
-    return _backbone(bottom_up, backbone, source=source) | found
+    return _backbone(bottom_up, backbone, "backbone", source=source) | found
 
 
-def _backbone(state: State, backbone: str, *, source: Path) -> Flat:
-    """A backbone's weights under the names it has within the network."""
+def _backbone(state: State, backbone: str, room: str, *, source: Path) -> Flat:
+    """A backbone's weights under the names it has within the network. room: of ROOMS."""
     from ktn_jax.models import pretrained  # late: most runs start without
 
     try:
         made = pretrained.backbone_variables(backbone, state)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    return _flat({kind: {"backbone": tree} for kind, tree in made.items()})
+    return _flat({kind: {room: tree} for kind, tree in made.items()})
 
 
 def _kernel(value: np.ndarray) -> np.ndarray:

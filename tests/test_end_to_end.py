@@ -98,7 +98,7 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     assert export.main([str(straight[0]), str(out), *options]) == 0
     assert (out / "MODEL_CARD.md").read_text().endswith(".\n\nMade by a test.")
     assert "is float16, its" in (out / "MODEL_CARD.md").read_text()
-    init = {"checkpoint": str(out), "backbone": "", "skip": FOLDED}
+    init = {"checkpoint": str(out), "backbone": "", "prior": "", "skip": FOLDED}
     fresh = init_variables(network, 5, config["data"]["canvas"])
     filled = initialise.fill(fresh, init, config["model"])
     for path, value in jax.tree_util.tree_leaves_with_path(filled["params"]):
@@ -145,7 +145,7 @@ def test_settings_that_decoding_has_not_are_told(text, message):
 def test_a_run_that_starts_from_an_export_draws_its_charts(straight, exported):
     """The knowledge transfer that folding forgot is found anew; another seed begins it."""
     config, network, _, variables = export.load_run(str(straight[0]))
-    init = {"checkpoint": str(exported), "backbone": "", "skip": ()}
+    init = {"checkpoint": str(exported), "backbone": "", "prior": "", "skip": ()}
     fresh = init_variables(network, 5, config["data"]["canvas"])
     filled = initialise.fill(fresh, init, config["model"])
     image = jax.random.randint(jax.random.key(0), (1, 64, 64, 3), 0, 255)

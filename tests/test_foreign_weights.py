@@ -5,6 +5,8 @@ import pickle
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
+from flax import traverse_util
 
 from ktn_jax import initialise, weights
 from ktn_jax.errors import UserError
@@ -60,8 +62,11 @@ def detectron2_model(resnet):
 
 
 def fill(network, path, kind="checkpoint", **options):
-    init = {"checkpoint": "", "backbone": "", "skip": ()} | {kind: str(path)} | options
-    return initialise.fill(network, init, {"backbone": "resnet50"})
+    init = {"checkpoint": "", "backbone": "", "prior": "", "skip": ()}
+    model = {"backbone": "resnet50", "norm": "frozen", "ktm": False}
+    if "prior" in network["params"]:
+        model["prior"] = "resnet50"
+    return initialise.fill(network, init | {kind: str(path)} | options, model)
 
 
 def convolve(x, weight, bias):
@@ -143,6 +148,67 @@ def test_imagenet_weights_fill_the_backbone_and_nothing_else(network, resnet, tm
         fill(network, "nowhere", "backbone")
 
 
+def test_a_backbone_s_own_file_goes_before_the_checkpoint_s(network, resnet, tmp_path):
+    """All else of the network comes from the checkpoint: here, the pyramid."""
+    model, other = tmp_path / "model.npz", tmp_path / "resnet50.npz"
+    state = detectron2_model(resnet)
+    np.savez(model, **state)
+    changed = {name: 2 * value for name, value in resnet.items()}
+    np.savez(other, **changed)
+    made = fill(network, model, backbone=str(other))
+    expected = backbone_variables("resnet50", changed)
+    same(made["params"]["backbone"], expected["params"])
+    same(made["frozen"]["backbone"], expected["frozen"])
+    same(made["params"]["fpn"], fill(network, model)["params"]["fpn"])
+    made = fill(network, model, backbone=str(other), skip=("fpn/lateral.*",))
+    assert (
+        made["params"]["fpn"]["lateral3"]["bias"]
+        is (network["params"]["fpn"]["lateral3"]["bias"])
+    )
+
+
+def test_an_export_on_another_backbone_gives_all_else(network, resnet, tmp_path):
+    export, other = tmp_path / "export", tmp_path / "resnet50.npz"
+    export.mkdir()
+    rest = {
+        "params/head/person_kernel": np.full(3, 5, np.float32),
+        "params/backbone/conv_stem/kernel": np.zeros((3, 3, 3, 32), np.float32),
+    }
+    for name, shape in traverse_util.flatten_dict(
+        network["params"]["fpn"], sep="/"
+    ).items():
+        rest[f"params/fpn/{name}"] = np.ones(shape.shape, np.float32)
+    safetensors.numpy.save_file(rest, export / initialise.EXPORTED)
+    np.savez(other, **resnet)
+    made = fill(network, export, backbone=str(other))
+    same(made["params"]["backbone"], backbone_variables("resnet50", resnet)["params"])
+    assert made["params"]["head"]["person_kernel"].tolist() == [5, 5, 5]
+    assert made["params"]["fpn"]["lateral3"]["bias"].tolist() == [1] * WIDTH
+    with pytest.raises(UserError, match="does not fit this network"):
+        fill(network, export)
+
+
+def test_a_prior_has_a_file_of_its_own_beside_all_others(network, resnet, tmp_path):
+    """The prior is a ResNet here: only the place of its weights counts."""
+    model, other = tmp_path / "model.npz", tmp_path / "resnet50.npz"
+    np.savez(model, **detectron2_model(resnet))
+    changed = {name: 2 * value for name, value in resnet.items()}
+    np.savez(other, **changed)
+    two = {kind: tree | {"prior": tree["backbone"]} for kind, tree in network.items()}
+    made = fill(two, model, prior=str(other))
+    plain = fill(network, model)
+    for kind, tree in backbone_variables("resnet50", changed).items():
+        same(made[kind]["prior"], tree)
+        same(made[kind]["backbone"], plain[kind]["backbone"])
+    same(made["params"]["fpn"], plain["params"]["fpn"])
+    with pytest.raises(UserError, match=r"the prior keeps .*--config\.init\.prior=FILE"):
+        fill(two, "", backbone=str(other))
+    with pytest.raises(UserError, match=r"the backbone keeps .*init\.backbone=FILE"):
+        fill(two, "", prior=str(other))
+    with pytest.raises(UserError, match=r"init\.prior=.* no place .*model\.prior="):
+        fill(network, model, prior=str(other))
+
+
 def test_a_packaged_name_fills_the_backbone(tmp_path, monkeypatch):
     state = state_of(dict(np.load(GOLDEN)), "efficientnet_lite0")
     package, file = "another_package_of_this_test", "w.pth"  # the real one may be there
@@ -157,8 +223,9 @@ def test_a_packaged_name_fills_the_backbone(tmp_path, monkeypatch):
         kind: {"backbone": jax.tree.map(np.zeros_like, tree)}
         for kind, tree in expected.items()
     }
-    init = {"checkpoint": "", "backbone": "efficientnet-lite0", "skip": ()}
-    made = initialise.fill(shapes, init, {"backbone": "efficientnet_lite0"})
+    init = {"checkpoint": "", "backbone": "efficientnet-lite0", "prior": "", "skip": ()}
+    model = {"backbone": "efficientnet_lite0", "norm": "frozen"}
+    made = initialise.fill(shapes, init, model)
     for kind, tree in expected.items():
         same(made[kind]["backbone"], tree)
 

@@ -157,9 +157,10 @@ def test_a_run_with_a_checkpoint_resumes_whatever_init_says(
     same(jax.device_get(resumed.ema), first_stage[1].ema)
 
 
-def test_a_checkpoint_goes_before_a_backbone(first_stage, small_config, scratch):
+def test_a_backbone_beside_a_checkpoint_must_be_there(first_stage, small_config, scratch):
     config = changed(small_config, init__checkpoint=first_stage[0], init__backbone="gone")
-    same(filled(scratch, config), first_stage[1].ema)
+    with pytest.raises(UserError, match="no weights file gone"):
+        filled(scratch, config)
 
 
 def test_another_architecture_is_told_with_both_differences(

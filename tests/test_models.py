@@ -233,6 +233,42 @@ def test_a_run_from_before_a_field_has_its_default():
         build_network(model)
 
 
+def test_a_prior_joins_the_pyramid_and_begins_as_nothing():
+    """The same function as without it, until its laterals have learnt."""
+    plain, network = small_network(), small_network(prior="mobilenetv2_150")
+    variables = init_variables(network, 0, 64)
+    params = dict(variables["params"])
+    kept = {k: v for k, v in params["fpn"].items() if not k.startswith("prior")}
+    without = {k: v for k, v in params.items() if k != "prior"} | {"fpn": kept}
+    frozen = {k: v for k, v in variables["frozen"].items() if k != "prior"}
+    image = jax.random.randint(jax.random.key(1), (1, 64, 64, 3), 0, 255)
+    expected = plain.apply({"params": without, "frozen": frozen}, image)
+    jax.tree.map(np.testing.assert_array_equal, network.apply(variables, image), expected)
+    levels = [key for key in params["fpn"] if key.startswith("prior")]
+    assert sorted(levels) == ["prior2", "prior3", "prior4", "prior5"]
+    for level in levels:  # each level of it counts
+        kernel = jnp.ones_like(params["fpn"][level]["kernel"])
+        told = {**params, "fpn": {**params["fpn"], level: {"kernel": kernel}}}
+        fields = network.apply({**variables, "params": told}, image)
+        assert not np.allclose(fields.mask, expected.mask)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"prior": "resnet50"}, r"model\.prior='resnet50' is not one of"),
+        (
+            {"backbone": "hrnet_w32", "norm": "frozen", "prior": "mobilenetv2_150"},
+            "'hrnet_w32' has a pyramid",
+        ),
+    ],
+)
+def test_what_no_prior_is(changes, told):
+    network = small_network(**changes)
+    with pytest.raises(UserError, match=told):
+        jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.uint8))
+
+
 def test_an_unknown_model_field_is_refused():
     with pytest.raises(UserError, match=r"should not have depht: .*version"):
         small_network(depht=3)

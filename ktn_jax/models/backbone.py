@@ -71,6 +71,21 @@ def build_backbone(
     raise UserError(f"model.backbone={name!r} is not one of {BACKBONES}")
 
 
+def build_prior(name: str, backbone: str, *, dtype: Any = jnp.float32) -> nn.Module:
+    """A second backbone, for what it knows of people: image -> maps as the first's.
+
+    name: a mobile network's; its norms are frozen.   backbone: the first.
+    """
+    if name not in MOBILE:
+        raise UserError(f"model.prior={name!r} is not one of {tuple(MOBILE)}, or ''")
+    if backbone.startswith("hrnet"):
+        raise UserError(
+            f"model.prior={name!r} joins an FPN, and backbone {backbone!r} has a pyramid "
+            "of its own; set --config.model.prior="
+        )
+    return MobileBackbone(MOBILE[name], "frozen", dtype=dtype, name="prior")
+
+
 def build_pyramid(
     name: str, width: int, *, first: int = 2, dtype: Any = jnp.float32
 ) -> nn.Module:

@@ -19,21 +19,37 @@ Array = jax.Array
 
 
 class FPN(nn.Module):
-    """Lin et al. 2017: top-down sums of lateral 1x1 convolutions, smoothed by a 3x3."""
+    """Lin et al. 2017: top-down sums of lateral 1x1 convolutions, smoothed by a 3x3.
+
+    A second backbone's maps join by laterals of their own, which start as nothing.
+    """
 
     width: int
     first: int = 2  # the finest level's number: its stride is 2^first
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, levels: Sequence[Array]) -> tuple[Array, ...]:
-        """levels: from the first to C5, [B, H/s, W/s, *]. Returns as many, finest first."""
+    def __call__(
+        self, levels: Sequence[Array], prior: Sequence[Array] = ()
+    ) -> tuple[Array, ...]:
+        """levels: from the first to C5, [B, H/s, W/s, *]; prior: none or as many, likewise.
+
+        Returns as many, finest first.
+        """
         outputs, above = [], None
         for level in reversed(range(self.first, self.first + len(levels))):
             lateral = conv1x1(
                 self.width, bias=True, dtype=self.dtype, name=f"lateral{level}"
             )
             here = lateral(levels[level - self.first])
+            if prior:
+                join = conv1x1(
+                    self.width,
+                    start=nn.initializers.zeros,
+                    dtype=self.dtype,
+                    name=f"prior{level}",
+                )
+                here = here + join(prior[level - self.first])
             above = here if above is None else here + upsample_nearest(above)
             smooth = conv3x3(self.width, bias=True, dtype=self.dtype, name=f"output{level}")
             outputs.append(smooth(above))

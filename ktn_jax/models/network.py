@@ -12,7 +12,12 @@ from flax import linen as nn
 
 from ktn_jax.errors import UserError
 from ktn_jax.graph import Graph, build_graph, empty_graph, read_graph, shipped_visual
-from ktn_jax.models.backbone import build_backbone, build_pyramid, normalise
+from ktn_jax.models.backbone import (
+    build_backbone,
+    build_prior,
+    build_pyramid,
+    normalise,
+)
 from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.heads import Head
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
@@ -53,6 +58,7 @@ class KTN(nn.Module):
     remat: bool  # activations of blocks are computed anew in the backward pass
     dtype: str  # of activations: float32 or bfloat16; parameters stay float32
     fine: int = 0  # channels at stride 4 where decoder and head work at 8; 0: all at 4
+    prior: str = ""  # a second backbone that joins the pyramid; "": none
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -62,7 +68,7 @@ class KTN(nn.Module):
         levels = backbone_of(self)(x)
         first = 3 if self.fine else 2
         join = build_pyramid(self.backbone, self.width, first=first, dtype=dtype)
-        pyramid = join(levels[first - 2 :])
+        pyramid = join(levels[first - 2 :], *self._prior(image, first))
         decode = MID if self.mid else PlainDecoder
         x = decode(self.width, first, self.remat, dtype=dtype, name="decoder")(pyramid)
         head = Head(
@@ -81,6 +87,14 @@ class KTN(nn.Module):
             name="head",
         )
         return head(x, levels[0] if self.fine else None)
+
+    def _prior(self, image: Array, first: int) -> tuple[tuple[Array, ...], ...]:
+        """The second backbone's maps from the first level on, if there is one."""
+        if not self.prior:
+            return ()
+        dtype = jnp.dtype(self.dtype)
+        x = normalise(image, "", self.prior).astype(dtype)
+        return (build_prior(self.prior, self.backbone, dtype=dtype)(x)[first - 2 :],)
 
     def body_graph(self) -> Graph:
         """What A starts from, by the fields. Later it lies among the variables."""
