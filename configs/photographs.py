@@ -2,7 +2,7 @@
 
     python -m ktn_jax.data.people --out=DATA --train=12000 --val=500 --photos=PHOTOS
     python train.py --config=configs/photographs.py --workdir=RUN --data.root=DATA \
-        --init.backbone=efficientnet-lite0
+        --init.backbone=efficientnet-lite0 --init.prior=models/movenet-multipose.json
 
 Hardware: two CPU cores, about ten images a second. Measured: see benchmarks/runs.md.
 """
@@ -13,9 +13,12 @@ from configs import ktn_lite0
 
 
 def get_config() -> ConfigDict:
-    """Lite0's first blocks stay as ImageNet made them: cheaper, and nearer photographs."""
+    """Lite0's first blocks stay as ImageNet made them, and MoveNet's backbone as it is.
+
+    Both cost less so, and stay nearer photographs than rendered scenes would leave them.
+    """
     config = ktn_lite0.get_config()
-    config.model.update(tag=4, surface_blocks=1)
+    config.model.update(tag=4, surface_blocks=1, prior="mobilenetv2_150")
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
     config.codec.bandwidth_scale = 0.6
     config.loss.update(tag=0.5, chart=2.0)
@@ -26,7 +29,9 @@ def get_config() -> ConfigDict:
         name="muon", lr=6e-3, weight_decay=0.02, schedule="cosine", warmup_steps=200
     )
     config.optim.update(
-        backbone_lr=0.15, hold=("backbone/(conv_stem|blocks_[0-2]/.*)/kernel",), clip=0.0
+        backbone_lr=0.15,
+        hold=("backbone/(conv_stem|blocks_[0-2]/.*)/kernel", "prior/.*"),
+        clip=0.0,
     )
     config.train.update(steps=4000, log_steps=20, save_steps=250, keep=2, ema=0.998)
     return config
