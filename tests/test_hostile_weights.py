@@ -362,6 +362,6 @@ def test_files_that_are_no_weights_are_told(tmp_path):
         weights.read_state(path)
     for content in (b"", b"<html>404</html>", b"version https://git-lfs"):
         path.write_bytes(content)
-        refused(path, "no .pth, .pkl, .safetensors or .npz")
+        refused(path, "no .pth, .pkl, .safetensors, .npz or .json")
     np.savez(path.with_suffix(".npz"), w=np.array(["text"]))
     refused(path.with_suffix(".npz"), "'w.npy' of type <U4")
