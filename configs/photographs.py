@@ -4,7 +4,7 @@
     python train.py --config=configs/photographs.py --workdir=RUN --data.root=DATA \
         --init.backbone=efficientnet-lite0 --init.prior=models/movenet-multipose.json
 
-Hardware: two CPU cores, about ten images a second. Measured: see benchmarks/runs.md.
+Hardware: two CPU cores, four to five images a second. Measured: see benchmarks/runs.md.
 """
 
 from ml_collections import ConfigDict

@@ -23,9 +23,7 @@ import safetensors
 from ktn_jax import pickles
 from ktn_jax.errors import UserError
 from ktn_jax.pickles import Refused, Storage, Tensor
-from ktn_jax.tfjs import read_tfjs
-
-State = dict[str, np.ndarray]
+from ktn_jax.tfjs import State, read_tfjs
 
 PACKAGED = {  # name -> package of requirements-pretrained.txt, file within
     "efficientnet-lite0": (
