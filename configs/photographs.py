@@ -5,6 +5,7 @@
         --init.backbone=efficientnet-lite0 --init.prior=models/movenet-multipose.json
 
 Hardware: two CPU cores, four to five images a second. Measured: see benchmarks/runs.md.
+8.41 M parameters, 8.39 M at inference; GFLOP an image: 31.8 at 512 px, 77.7 at 800.
 """
 
 from ml_collections import ConfigDict

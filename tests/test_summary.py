@@ -14,7 +14,7 @@ from ktn_jax.errors import EXIT_USER_ERROR
 from ktn_jax.models import summary
 from ktn_jax.models.layers import ConvNormRelu, Depthwise, recomputed
 
-CONFIGS = sorted(path.stem for path in Path("configs").glob("ktn_*.py"))
+CONFIGS = [*sorted(path.stem for path in Path("configs").glob("ktn_*.py")), "photographs"]
 
 
 class Small(nn.Module):
