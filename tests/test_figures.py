@@ -328,6 +328,27 @@ def test_plain_people_wear_no_shells_and_varied_ones_all():
     assert seen == [{0}, set(range(6))]
 
 
+def test_bulky_clothes_stand_well_off_the_body_and_a_whole_suit_is_of_one_colour():
+    made = template.load_template()
+    worn = (looks.TOP, looks.COAT, looks.BOTTOM)
+    plain = plain_look()
+    far, suits = {}, set()
+    for put_on in (outfits._dress_everyday, outfits._dress_bulky):
+        rng = np.random.default_rng(3)
+        drawn = [put_on(rng, plain) for _ in range(20)]
+        off = []
+        for look in drawn:
+            shift, covers = dress(look, made)
+            mine = (made.shell == 0) & np.isin(covers, worn)
+            off.append(np.linalg.norm(shift[mine], axis=1).mean())
+        far[put_on] = np.mean(off)
+    for look in drawn:
+        coat, legs = (look.cloth[kind].color for kind in (looks.COAT, looks.BOTTOM))
+        suits.add((look.scarf, bool(look.hems), np.array_equal(coat, legs)))
+    assert suits == {(True, False, True), (False, True, False)}
+    assert far[outfits._dress_bulky] > 2 * far[outfits._dress_everyday] > 0.02
+
+
 def test_the_same_seed_draws_the_same_figure():
     twins = []
     for _ in range(2):

@@ -58,9 +58,7 @@ def sample_look(
         gloves=rng.random() < 0.06,
     )
     look = sample_hair(rng, look)
-    kinds = (_dress_summer, _dress_everyday, _dress_winter, _dress_skirt, _dress_sport)
-    dress = rng.choice((*kinds, _dress_suit), p=[0.2, 0.29, 0.18, 0.15, 0.11, 0.07])
-    look = dress(rng, look)
+    look = rng.choice(list(_DRESSES), p=list(_DRESSES.values()))(rng, look)
     return sample_hat(rng, look)
 
 
@@ -293,3 +291,48 @@ def _dress_sport(rng: np.random.Generator, look: Look) -> Look:
     if rng.random() < 0.45:
         look = look._replace(cloth=look.cloth | {HAT: bald}, **helmet)
     return look
+
+
+def _dress_bulky(rng: np.random.Generator, look: Look) -> Look:
+    """Clothes that hide the body's shape: suits for space, snow or fire, down jackets."""
+    whole, down = rng.random() < 0.6, rng.random() < 0.4
+    ribs = rng.uniform(0.008, 0.02) if down else 0.0
+    thick = {"thickness": rng.uniform(0.012, 0.03), "crease": rng.uniform(0.2, 0.5)}
+    look = _loosen(look, COAT, rng.uniform(0.04, 0.09), ribs=ribs, **thick)
+    look = _loosen(look, BOTTOM, rng.uniform(0.02, 0.07), **thick)
+    look = _loosen(look, SHOES, rng.uniform(0.005, 0.02))
+    if whole:  # one cloth from neck to ankle, with a collar of another or of the same
+        collar = look.cloth[COAT if rng.random() < 0.4 else SCARF]
+        collar = collar._replace(thickness=rng.uniform(0.02, 0.05), loose=0.0)
+        suit = look.cloth[BOTTOM]._replace(
+            color=look.cloth[COAT].color,
+            pattern=look.cloth[COAT].pattern,
+            details=("belt", "pockets"),
+        )
+        look = look._replace(cloth=look.cloth | {BOTTOM: suit, SCARF: collar})
+    bottom = 0.1 if whole else rng.uniform(-0.14, 0.04)
+    return look._replace(
+        rise=0.14,
+        coat=min(bottom, 0.05),
+        opening=0.0,
+        hems=() if whole else (Hem(COAT, 0.16, bottom, rng.uniform(0, 0.1)),),
+        hem=-0.77,
+        shoe=rng.choice([-0.7, -0.5], p=[0.6, 0.4]),
+        gloves=rng.random() < 0.45,
+        scarf=whole,
+        hood=rng.random() < 0.2,
+        sole=rng.uniform(0.015, 0.04),
+        neck=0.6,
+        sleeve=0.61,
+    )
+
+
+_DRESSES = {  # odds
+    _dress_summer: 0.19,
+    _dress_everyday: 0.28,
+    _dress_winter: 0.16,
+    _dress_skirt: 0.14,
+    _dress_sport: 0.1,
+    _dress_suit: 0.07,
+    _dress_bulky: 0.06,
+}
