@@ -51,8 +51,8 @@ def fill(
         )
     own = [room for room in ROOMS if init[room]]
     if init["checkpoint"]:
-        skip = (*init["skip"], *(f"{room}/.*" for room in own))
-        variables = _from_checkpoint(variables, init["checkpoint"], skip, model)
+        others = (*init["skip"], *(f"{room}/.*" for room in own))
+        variables = _from_checkpoint(variables, init["checkpoint"], others, model)
     elif lacking := [room for room in ROOMS if _needs(room, model) and room not in own]:
         raise UserError(
             f"the {lacking[0]} keeps the norms of pretrained weights (model.norm=frozen, "
@@ -62,8 +62,7 @@ def fill(
     for room in own:
         source = find_weights(init[room]).expanduser()
         found = _backbone(read_state(source), model[room], room, source=source)
-        skip = init["skip"]
-        variables = merge(variables, found, source=source, skip=skip, rooms=(room,))
+        variables = merge(variables, found, source=source, skip=init["skip"], rooms=(room,))
     return variables
 
 

@@ -86,7 +86,7 @@ class Loop:
                 late = taken
                 stops = stop.asked(number)
                 if stops or self._is_due(number, train.save_steps):
-                    self._look(late)
+                    self._look(late, ends=stops)
                     late = None
                     self._save()
                 self._see(taken)
@@ -115,12 +115,15 @@ class Loop:
             self._tracing.close()
         return Taken(number, metrics, batch)
 
-    def _look(self, taken: Taken | None) -> None:
-        """Checks and logs a step; waits until the device is done with it."""
+    def _look(self, taken: Taken | None, *, ends: bool = False) -> None:
+        """Checks and logs a step; waits until the device is done with it.
+
+        ends: whether the run ends here, which is logged whether it is due or not.
+        """
         if taken is None:
             return
         number, metrics, batch = taken
-        if self._is_due(number, self._config.train.log_steps):
+        if ends or self._is_due(number, self._config.train.log_steps):
             waited, skipped = self._clock.waited, self._bad.skipped
             self._log.write(number, metrics, skipped=skipped, waited=waited)
         self._bad.check(number, metrics, batch, lambda b: self._blame(self._state, b))

@@ -182,6 +182,24 @@ def test_a_signal_lets_the_step_end_and_saves_it(config, machine, tmp_path, numb
     assert signal.getsignal(number) is before
 
 
+def test_where_a_signal_ended_the_run_is_logged_due_or_not(
+    config, machine, tmp_path, capsys
+):
+    first, step, batches, blame = machine
+    config = config.copy_and_resolve_references()
+    config.train.log_steps = 2
+
+    def fetched():
+        for i, batch in enumerate(batches):
+            if i == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    run(config, (first, step, fetched(), blame), tmp_path)
+    assert set(faults.losses(tmp_path)) == {2, 3}
+    assert capsys.readouterr().out.startswith("steps 1 to 3 in")
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return os.environ.get("KTN_JAX_TEST_CACHE") or tmp_path_factory.mktemp("cache")
