@@ -1,6 +1,7 @@
 """Checkpoint -> export: python -m ktn_jax.export WORKDIR OUT.
 
-WORKDIR may be an export, too: then OUT has its weights, decoded otherwise.
+WORKDIR may be an export, too: then OUT has its weights, decoded otherwise. And weights of
+several runs can be averaged into one export.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import ktn_jax
 from ktn_jax import checkpoint, exports, onnx_export
 from ktn_jax.codec import Codec
 from ktn_jax.errors import UserError, one_line_errors
-from ktn_jax.models.network import KTN, build_network, init_variables
+from ktn_jax.models.network import KTN, build_network, fold, init_variables
 
 
 def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
@@ -47,6 +48,36 @@ def _load_export(folder: Path) -> tuple[dict[str, Any], KTN, int, dict[str, Any]
     wide = {name: jnp.asarray(value, jnp.float32) for name, value in stored.items()}
     variables = traverse_util.unflatten_dict(wide, sep="/")
     return config, network, config["train"]["steps"], variables
+
+
+def average(
+    network: KTN, variables: Mapping[str, Any], others: Sequence[str]
+) -> tuple[KTN, dict[str, Any]]:
+    """The network, folded, with the mean of its weights and those of other runs or exports.
+
+    Of runs that went on from one another the mean is often better than each (Wortsman et
+    al. 2022, "model soups"). UserError where a run's network has other weights.
+    """
+    network, variables = fold(network, variables)
+    total = traverse_util.flatten_dict(dict(variables), sep="/")
+    for other in others:
+        _, its_network, _, its_variables = load_run(other)
+        _, its_variables = fold(its_network, its_variables)
+        added = traverse_util.flatten_dict(dict(its_variables), sep="/")
+        odd = {
+            name
+            for name in total.keys() | added.keys()
+            if getattr(total.get(name), "shape", None)
+            != getattr(added.get(name), "shape", None)
+        }
+        if odd:
+            raise UserError(
+                f"--average {other}: its {min(odd)} is not that of the first network "
+                f"({len(odd)} weights differ in name or shape); give runs of one model"
+            )
+        total = {name: value + added[name] for name, value in total.items()}
+    mean = {name: value / (1 + len(others)) for name, value in total.items()}
+    return network, traverse_util.unflatten_dict(mean, sep="/")
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -106,13 +137,15 @@ def model_card(
     parameters: int,
     *,
     measured: Mapping[str, Any] | None = None,
+    averaged: Sequence[str] = (),
     about: str = "",
     weight_type: str = "float32",
 ) -> str:
     """The card's text.
 
-    measured: statistics by metric, or None where nobody measured.   about: what its
-    maker has to say of it.   weight_type: as stored.
+    measured: statistics by metric, or None where nobody measured.   averaged: what other
+    runs or exports its weights are averaged with.   about: what its maker has to say of
+    it.   weight_type: as stored.
     """
     data = config["data"]
     lines = ["not measured"]
@@ -123,12 +156,14 @@ def model_card(
             if measured.get(name)
         ]
     measures = "\n".join(f"    - {line}" for line in lines)
+    names = ", ".join(f"`{Path(name).name}`" for name in averaged)
+    mean = f"\n- Every weight is the mean over this run's and {names}." if names else ""
     return f"""# Model card
 
 Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every person.
 {parameters:,} parameters, canvas {data["eval_canvas"]} px.
 
-- Trained for {step} steps on {_training_data(data)}.
+- Trained for {step} steps on {_training_data(data)}.{mean}
 - Reached on split `{data["eval_split"]}` (AP as fractions):
 {measures}
 - Licence of the code: Apache-2.0. The weights follow their training data's: a model of
@@ -169,6 +204,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="NAME=VALUE",
         help="of decoding, instead of the run's: bandwidth_scale=0.6 chart_score=true",
     )
+    parser.add_argument(
+        "--average",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs or exports of the same model: write the mean of all weights",
+    )
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
     parser.add_argument(
@@ -180,6 +222,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.onnx:
         onnx_export.require_packages()
     config, network, step, variables = load_run(flags.workdir)
+    if flags.average:
+        network, variables = average(network, variables, flags.average)
     if flags.canvas is not None:
         config["data"]["eval_canvas"] = exports.check_canvas(flags.canvas)
     config["codec"] |= read_settings(flags.codec)
@@ -191,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         step,
         parameters,
         measured=measured,
+        averaged=flags.average,
         about="\n" + flags.about.read_text() if flags.about else "",
         weight_type=flags.weight_type,
     )

@@ -3,11 +3,13 @@
 import functools
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import eval as eval_script
@@ -129,6 +131,45 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     assert canvas == 96 and after.score.shape == (1, 3)
     (again / "weights.safetensors").write_bytes(weights[0][:-1])
     assert export.main([str(again), str(out)]) == EXIT_USER_ERROR
+
+
+def rewritten(folder, source, change):
+    """A copy of an export with other weights. change: of the weights by name, in place."""
+    shutil.copytree(source, folder)
+    state = dict(weights.read_state(source / "weights.safetensors"))
+    change(state)
+    blob = safetensors.numpy.save(state)
+    (folder / "weights.safetensors").write_bytes(blob)
+    about = json.loads((folder / "config.json").read_text())
+    about["sha256"] = hashlib.sha256(blob).hexdigest()
+    (folder / "config.json").write_text(json.dumps(about))
+    return str(folder)
+
+
+def test_an_export_can_be_the_mean_of_several_runs(straight, exported, tmp_path, capsys):
+    """Of a run, whose knowledge transfer is folded for it, and of two exports."""
+
+    def triple(state):
+        state.update({name: 3 * value for name, value in state.items()})
+
+    others = [rewritten(tmp_path / "triple", exported, triple), str(exported)]
+    out = tmp_path / "out"
+    assert export.main([str(straight[0]), str(out), "--average", *others]) == 0
+    one, mean = (weights.read_state(f / "weights.safetensors") for f in (exported, out))
+    assert one.keys() == mean.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(mean[name], value * (1 + 3 + 1) / 3, rtol=1e-5)
+    card = (out / "MODEL_CARD.md").read_text()
+    assert f"the mean over this run's and `triple`, `{exported.name}`.\n" in card
+    assert "mean over" not in (exported / "MODEL_CARD.md").read_text()
+
+    def narrow(state):
+        state["params/head/chart_kernel"] = state["params/head/chart_kernel"][..., :24]
+
+    odd = rewritten(tmp_path / "odd", exported, narrow)
+    refused = export.main([str(exported), str(out), "--average", str(exported), odd])
+    assert refused == EXIT_USER_ERROR
+    assert "/odd: its params/head/chart_kernel is not" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
