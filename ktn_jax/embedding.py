@@ -51,6 +51,11 @@ def bandwidth_of(size: Array) -> Array:
     return jnp.clip(tau, -TAU_LIMIT, TAU_LIMIT)
 
 
+def size_of(tau: Array) -> Array:
+    """The size in canvas pixels of the people whom a raw bandwidth speaks of."""
+    return sigma(tau) / SIGMA_OF_SIZE
+
+
 def read_seeds(fields: Fields, cell: Array) -> Seeds:
     """Seeds from the 3x3 mean around cells.
 

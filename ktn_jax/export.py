@@ -214,6 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
     parser.add_argument(
+        "--test-time",
+        choices=exports.TEST_TIMES,
+        help="what readers run unless they ask; default: the export's, or flip with "
+        "data.flip_test, or plain",
+    )
+    parser.add_argument(
         "--onnx",
         action="store_true",
         help="write network.onnx, too: one canvas, no grouping",
@@ -222,6 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.onnx:
         onnx_export.require_packages()
     config, network, step, variables = load_run(flags.workdir)
+    test_time = flags.test_time
+    if test_time is None and exports.is_export(Path(flags.workdir)):
+        test_time = exports.read_about(Path(flags.workdir)).get("test_time")
     if flags.average:
         network, variables = average(network, variables, flags.average)
     if flags.canvas is not None:
@@ -247,6 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config=portable(config),
         card=card,
         weight_type=flags.weight_type,
+        test_time=test_time,
     )
     if flags.onnx:
         canvas = config["data"]["eval_canvas"]

@@ -3,7 +3,7 @@
     OUT/weights.safetensors   the network's weights, knowledge transfer folded
     OUT/plain.stablehlo       normalisation, network, grouping and maps (jax.export)
     OUT/flip.stablehlo        the same, averaged with the mirror image
-    OUT/scales.stablehlo      the same as flip, averaged with the canvas at half its size
+    OUT/scales.stablehlo      the same as flip, and large people read on a smaller canvas
     OUT/config.json           canvas size, architecture, thresholds, checksum
     OUT/MODEL_CARD.md         what it is, what it was trained on, what it reached
 
@@ -36,7 +36,7 @@ WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "MODEL_CARD.md"
 TEST_TIMES = {  # name -> of inference.predict
     "plain": {"flip_test": False},
     "flip": {"flip_test": True},
-    "scales": {"flip_test": True, "half_size": True},
+    "scales": {"flip_test": True, "two_sizes": True},
 }
 PLATFORMS = ("cpu", "cuda", "tpu")
 WEIGHT_TYPES = ("float32", "float16", "bfloat16")  # as stored; computed in float32
@@ -60,21 +60,24 @@ def write_export(
     config: Mapping[str, Any],
     card: str,
     weight_type: str = "float32",
+    test_time: str | None = None,
 ) -> None:
     """Write an export.
 
     config: the run's; of it, data.eval_canvas is the canvas's side unless a reader asks
-    for another, and data.flip_test what is run.   card: may name {checksum}.
-    weight_type: one of WEIGHT_TYPES; 16 bits halve the file.
+    for another.   card: may name {checksum}.   weight_type: one of WEIGHT_TYPES; 16 bits
+    halve the file.   test_time: one of TEST_TIMES, which is run unless a reader asks for
+    another; None: flip where data.flip_test is set, else plain.
     """
     network, variables = fold(network, variables)
+    usual = "flip" if config["data"]["flip_test"] else "plain"
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     kind = jnp.dtype(weight_type)
     stored = {name: np.asarray(value).astype(kind) for name, value in flat.items()}
     blob = safetensors.save(stored)
     about = {
         "canvas": config["data"]["eval_canvas"],
-        "test_time": "flip" if config["data"]["flip_test"] else "plain",
+        "test_time": test_time or usual,
         "weight_type": weight_type,
         "sha256": hashlib.sha256(blob).hexdigest(),
         "run": dict(config),
@@ -158,7 +161,7 @@ def read_stored(folder: Path, checksum: str) -> weights.State:
 
 
 def check_canvas(canvas: int) -> int:
-    """The canvas, if the network's strides divide it and half of it."""
+    """The canvas, if the network's strides divide it and a smaller one."""
     if canvas < 2 * CANVAS_MULTIPLE or canvas % CANVAS_MULTIPLE:
         raise UserError(
             f"--canvas={canvas} must be a multiple of {CANVAS_MULTIPLE}, at least "

@@ -28,20 +28,20 @@ def predict(
     network: KTN,
     codec: Codec,
     flip_test: bool,
-    half_size: bool = False,
+    two_sizes: bool = False,
 ) -> Instances:
     """People in a batch of canvases. image: [B, H, W, 3] u8 RGB. To be jitted.
 
     flip_test: whether the fields are the mean over the image and its mirror image, which
-    costs twice the time and mends some exchanges of left and right.   half_size: whether
-    they are the mean over the canvas and the canvas at half its size, too: people who
-    fill the picture are seen whole there; costs a quarter more.
+    costs twice the time and mends some exchanges of left and right.   two_sizes: whether
+    large people's surface is read on a smaller canvas, too, where they are seen as a
+    whole (scales.join); costs half as much again.
     """
     fields = _fields(variables, image, network, flip_test)
-    if half_size:
+    if two_sizes:
         small = scales.shrink(image, CANVAS_MULTIPLE)
         coarse = _fields(variables, small, network, flip_test)
-        fields = scales.average(fields, coarse)
+        fields = scales.join(fields, coarse)
     return codec.decode(fields)
 
 

@@ -123,7 +123,10 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     # and what can be exported anew, decoded otherwise
     again = tmp_path / "again"
     options = ["--weight-type=float16", "--codec", "min_score=0.0", "max_instances=3"]
+    options = ["--test-time=scales", *options]
     assert export.main([str(out), str(again), *options]) == 0
+    assert exports.read_export(again).test_time == "scales"
+    assert exports.read_export(out).test_time == "plain"
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (out, again)]
     assert weights[0] == weights[1]
     run, canvas, *_ = exports.read_export(again)

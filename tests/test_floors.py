@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ktn_jax"
 FLOORS = [
     {"anatomy", "geodesic", "geometry", "errors", "files", "rig", "runs", "streams"},
     {"records", "structs", "maps", "body", "graph.words", "pickles", "guards", "names"},
-    {"inputs", "scales", "tfjs", "data.coco_directory"},
+    {"inputs", "tfjs", "data.coco_directory"},
     {"embedding", "mirror", "graph.matrices", "weights", "data.annotations"},
-    {"graph.stored", "graph.genome", "graph.show", "grouping"},
+    {"graph.stored", "graph.genome", "graph.show", "grouping", "scales"},
     {"graph"},  # the door: what the package's __init__ lets out
     {
         "codec", "losses", "models.*", "parallel", "optim", "log", "checkpoint",
