@@ -1,7 +1,8 @@
-"""Fields of one canvas at two sizes, brought together by how large people are on it.
+"""Fields of one canvas at three sizes, brought together by how large people are on it.
 
-Charts are best of people about as large as those the network learnt from: who is larger
-is seen as a whole on a smaller canvas, and who is smaller would vanish there.
+Charts are best of people about as large as most whom the network learnt from: who is
+larger is seen as a whole on a smaller canvas, who is smaller is seen closer on a larger
+one. Sizes are roots of the area that is seen, in canvas pixels.
 """
 
 import jax
@@ -10,39 +11,46 @@ import jax.numpy as jnp
 from ktn_jax import embedding
 from ktn_jax.structs import Array, Fields
 
-SMALLER = (7, 10)  # the second canvas, as a fraction of the first
-LARGE = 120.0  # canvas pixels (the root of the area that is seen) where both count alike
-JOINED = ("parts", "chart", "uv", "keypoints")
+SMALLER, LARGER = 0.7, 1.4  # the other canvases' sides
+LARGE, SMALL = 120.0, 60.0  # sizes of people of whom two canvases count alike
+SURFACE = ("parts", "chart", "uv", "keypoints")
 
 
-def shrink(image: Array, multiple: int) -> Array:
-    """The canvas at 7/10 of its size, both sides rounded to a multiple.
+def resize(image: Array, factor: float, multiple: int) -> Array:
+    """The canvas at a factor of its size, both sides rounded to a multiple.
 
-    image: [B, H, W, 3] u8, H and W multiples of `multiple` and at least twice it. Returns
-    [B, h, w, 3] f32.
+    image: [B, H, W, 3] u8, H and W multiples of `multiple` and at least twice it.
+    factor: counts in tenths. Returns [B, h, w, 3] f32.
     """
     batch, *sides, channels = image.shape
-    over, under = SMALLER
-    small = [(over * (n // multiple) + under // 2) // under * multiple for n in sides]
-    shape = (batch, *small, channels)
+    tenths = round(10 * factor)  # whole numbers: sides may be symbols
+    sides = [(tenths * (n // multiple) + 5) // 10 * multiple for n in sides]
+    shape = (batch, *sides, channels)
     return jax.image.resize(image.astype(jnp.float32), shape, "linear")
 
 
-def join(fine: Fields, coarse: Fields) -> Fields:
-    """The fine Fields, of large people with what the coarse ones say of the surface.
+def join(fields: Fields, smaller: Fields, larger: Fields) -> Fields:
+    """The Fields, with large people read on the smaller canvas, small ones on the larger.
 
-    How large is what the fine ones' bandwidths say; half an octave around LARGE both
-    count. Where somebody is, and who is who, stays with the fine ones: seen smaller, people
-    who stand together become one, and pieces of photographed people are lost.
+    How large is what a cell's own bandwidth says; from one canvas to the next it takes an
+    octave. The larger one also says where small people are, the smaller one does not: there
+    people who stand together become one, and pieces of photographed people are lost. Who
+    is who stays with the middle one.
     """
-    batch, height, width = fine.center.shape
-    size = embedding.size_of(fine.bandwidth)
-    share = jnp.clip(jnp.log2(size / LARGE) + 0.5, 0, 1)  # of the coarse ones
+    octaves = jnp.log2(embedding.size_of(fields.bandwidth))
+    large = jnp.clip(octaves - jnp.log2(LARGE) + 0.5, 0, 1)
+    small = jnp.clip(jnp.log2(SMALL) - octaves + 0.5, 0, 1)
+    joined = _mixed(fields, smaller, large, SURFACE)
+    return _mixed(joined, larger, small, ("mask", *SURFACE))
+
+
+def _mixed(one: Fields, other: Fields, share: Array, names: tuple[str, ...]) -> Fields:
+    """One's Fields with a share, [B, h, w], of some of the other's, of any canvas."""
 
     def mixed(name: str) -> Array:
-        one, other = getattr(fine, name), getattr(coarse, name)
-        shape = (batch, height, width, *other.shape[3:])
-        weight = share.reshape(*share.shape, *(1,) * (one.ndim - 3))
-        return one + weight * (jax.image.resize(other, shape, "linear") - one)
+        here, there = getattr(one, name), getattr(other, name)
+        weight = share.reshape(*share.shape, *(1,) * (here.ndim - 3))
+        shape = (*share.shape, *there.shape[3:])
+        return here + weight * (jax.image.resize(there, shape, "linear") - here)
 
-    return fine.replace(**{name: mixed(name) for name in JOINED})
+    return one.replace(**{name: mixed(name) for name in names})
