@@ -4,8 +4,8 @@
     python train.py --config=configs/photographs.py --workdir=RUN --data.root=DATA \
         --init.backbone=efficientnet-lite0 --init.prior=models/movenet-multipose.json
 
-Hardware: two CPU cores, four to five images a second. Measured: see benchmarks/runs.md.
-8.41 M parameters, 8.39 M at inference; GFLOP an image: 31.8 at 512 px, 77.7 at 800.
+Hardware: two CPU cores, four to eight images a second. Measured: see benchmarks/runs.md.
+8.49 M parameters, 8.47 M at inference; GFLOP an image: 34.5 at 512 px, 84.3 at 800.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     Both cost less so, and stay nearer photographs than rendered scenes would leave them.
     """
     config = ktn_lite0.get_config()
-    config.model.update(tag=4, surface_blocks=1, prior="mobilenetv2_150")
+    config.model.update(tag=4, surface_blocks=2, prior="mobilenetv2_150")
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
     config.codec.bandwidth_scale = 0.6
     config.loss.update(tag=0.5, chart=2.0)
