@@ -126,7 +126,7 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     options = ["--test-time=scales", *options]
     assert export.main([str(out), str(again), *options]) == 0
     assert exports.read_export(again).test_time == "scales"
-    assert exports.read_export(out).test_time == "plain"
+    assert exports.read_export(out).test_time == "flip"
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (out, again)]
     assert weights[0] == weights[1]
     run, canvas, *_ = exports.read_export(again)
