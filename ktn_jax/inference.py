@@ -40,8 +40,8 @@ def predict(
     fields = _fields(variables, image, network, flip_test)
     if three_sizes:
         others = (
-            scales.resize(image, factor, CANVAS_MULTIPLE)
-            for factor in (scales.SMALLER, scales.LARGER)
+            scales.resize(image, tenths, CANVAS_MULTIPLE)
+            for tenths in (scales.SMALLER, scales.LARGER)
         )
         fields = scales.join(
             fields, *(_fields(variables, x, network, flip_test) for x in others)

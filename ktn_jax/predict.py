@@ -199,7 +199,7 @@ def command_line() -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, help="folder to write")
     add("--batch", type=int, help="images a call; default 1 on CPUs, else 8")
     add("--canvas", type=int, help="longer side in pixels; default the export's")
-    which = "plain: once; flip: with the mirror image; scales: on three canvases, too"
+    which = "once, with the mirror image, on three canvases; default the export's"
     add("--test-time", choices=exports.TEST_TIMES, help=which)
     add("--min-score", type=float, default=MIN_SCORE, help="people below are left out")
     add("--max-people", type=int, help="the best of an image; else all")

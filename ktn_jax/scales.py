@@ -11,19 +11,19 @@ import jax.numpy as jnp
 from ktn_jax import embedding
 from ktn_jax.structs import Array, Fields
 
-SMALLER, LARGER = 0.7, 1.4  # the other canvases' sides
+SMALLER, LARGER = 7, 14  # the other canvases' sides, in tenths
 LARGE, SMALL = 120.0, 60.0  # sizes of people of whom two canvases count alike
 SURFACE = ("parts", "chart", "uv", "keypoints")
 
 
-def resize(image: Array, factor: float, multiple: int) -> Array:
-    """The canvas at a factor of its size, both sides rounded to a multiple.
+def resize(image: Array, tenths: int, multiple: int) -> Array:
+    """The canvas at so many tenths of its size, both sides rounded to a multiple.
 
     image: [B, H, W, 3] u8, H and W multiples of `multiple` and at least twice it.
-    factor: counts in tenths. Returns [B, h, w, 3] f32.
+    Returns [B, h, w, 3] f32.
     """
     batch, *sides, channels = image.shape
-    tenths = round(10 * factor)  # whole numbers: sides may be symbols
+    # whole numbers alone, for sides may be symbols
     sides = [(tenths * (n // multiple) + 5) // 10 * multiple for n in sides]
     shape = (batch, *sides, channels)
     return jax.image.resize(image.astype(jnp.float32), shape, "linear")

@@ -20,20 +20,20 @@ def fields(height, width, value):
 
 
 @pytest.mark.parametrize(
-    ("size", "factor", "other"),
+    ("size", "tenths", "other"),
     [
-        ((64, 96), 0.7, (32, 64)),
-        ((320, 320), 0.7, (224, 224)),
-        ((256, 320), 0.7, (192, 224)),
-        ((64, 96), 1.4, (96, 128)),
-        ((256, 320), 1.4, (352, 448)),
+        ((64, 96), 7, (32, 64)),
+        ((320, 320), 7, (224, 224)),
+        ((256, 320), 7, (192, 224)),
+        ((64, 96), 14, (96, 128)),
+        ((256, 320), 14, (352, 448)),
     ],
 )
-def test_the_canvas_is_resized_to_multiples(size, factor, other):
+def test_the_canvas_is_resized_to_multiples(size, tenths, other):
     ramp = jnp.tile(
         jnp.arange(size[1], dtype=jnp.float32)[None, None, :, None], (1, size[0], 1, 3)
     )
-    resized = np.asarray(scales.resize(ramp, factor, 32))
+    resized = np.asarray(scales.resize(ramp, tenths, 32))
     assert resized.shape == (1, *other, 3)
     # away from the ends what a pixel shows of a ramp is its centre
     middle = (np.arange(other[1]) + 0.5) * size[1] / other[1] - 0.5
