@@ -83,6 +83,11 @@ def get_config() -> ConfigDict:
                 "scale_max": 2.0,
                 "flip": 0.5,  # probability
                 "color": 0.3,  # strength of brightness, contrast, saturation changes
+                "hue": 0.0,  # turned by up to this, in turns of the colour circle
+                "grey": 0.0,  # probability of no colour at all
+                "blur": 0.0,  # probability
+                "noise": 0.0,  # probability
+                "stretch": 0.0,  # height over width times, or divided by, up to 1 + this
             },
             "loss": {  # weights, by the names of losses.TERMS
                 "chart": 1.0,

@@ -25,7 +25,8 @@ def get_config() -> ConfigDict:
     config.loss.update(tag=0.5, chart=2.0)
     config.data.update(canvas=192, eval_canvas=256, batch_size=16, eval_batch_size=4)
     config.data.update(threads=1, flip_test=True, empty_images=True, cache=12_000)
-    config.augment.update(scale_min=0.6, scale_max=2.0, color=0.5)
+    config.augment.update(scale_min=0.6, scale_max=2.0, color=0.5, stretch=0.15)
+    config.augment.update(hue=0.04, grey=0.03, blur=0.1, noise=0.1)
     config.optim.update(
         name="muon", lr=6e-3, weight_decay=0.02, schedule="cosine", warmup_steps=200
     )

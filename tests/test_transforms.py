@@ -1,5 +1,7 @@
 """What is drawn on an image stays on its content, whatever happens to the image."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -276,6 +278,27 @@ def test_no_padding_where_the_image_is_large_enough():
         assert (low <= 1e-6).all() and (high >= np.array(CANVAS) - 1e-6).all()
 
 
+def test_stretch_changes_height_over_width_alone():
+    example, ratios = disc_example((60, 80), radius=40), []
+    settings = dataclasses.replace(STILL, stretch=0.25)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        placed = transforms.augment(example, settings, rng=rng)
+        mask = placed.people[0].mask  # the disc, now an ellipse, which the canvas holds
+        height, width = mask.any(1).sum(), mask.any(0).sum()
+        ratios.append(height / width)
+        # letterbox makes the radius 32 px; the area stays
+        np.testing.assert_allclose(mask.sum(), np.pi * 32**2, rtol=0.01)
+        down, right = placed.to_image.inverse().scale
+        np.testing.assert_allclose(ratios[-1], down / right, rtol=0.03)
+    assert 0.78 < min(ratios) < 0.85 and 1.2 < max(ratios) < 1.28
+
+
+def test_stretch_below_nothing_is_refused():
+    with pytest.raises(ValueError, match="stretch"):
+        dataclasses.replace(STILL, stretch=-0.1)
+
+
 def test_without_colour_changes_the_image_is_untouched():
     image = busy_example().image
     varied = transforms.vary_colour(image, STILL, rng=np.random.default_rng(0))
@@ -314,7 +337,7 @@ def test_blur_and_noise_happen_when_asked():
 
 
 def test_the_same_generator_gives_the_same_example():
-    settings = Augment(CANVAS, 0.5, 2.0, 0.5, 0.3, 0.02, 0.2, 0.2, 0.2)
+    settings = Augment(CANVAS, 0.5, 2.0, 0.5, 0.3, 0.02, 0.2, 0.2, 0.2, 0.1)
     one, same, other = (
         transforms.augment(busy_example(), settings, rng=np.random.default_rng(seed))
         for seed in (3, 3, 4)

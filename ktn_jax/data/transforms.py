@@ -45,6 +45,7 @@ class Augment:
     grey: float = 0.0  # probability of no colour at all
     blur: float = 0.0  # probability of a Gaussian blur, of up to 1.5 pixels
     noise: float = 0.0  # probability of Gaussian noise, of up to 12 grey levels
+    stretch: float = 0.0  # height over width times, or divided by, up to 1 + this
 
     def __post_init__(self) -> None:
         if not 0 < self.scale_min <= self.scale_max:
@@ -52,6 +53,8 @@ class Augment:
                 f"scale_min {self.scale_min} and scale_max {self.scale_max}: set them so "
                 "that 0 < scale_min <= scale_max"
             )
+        if self.stretch < 0:
+            raise UserError(f"stretch {self.stretch} must be 0 or more; 0 is none")
         if min(self.canvas) <= 0:
             raise UserError(f"canvas {self.canvas}: both sides must be positive")
 
@@ -68,7 +71,10 @@ def augment(
     symmetry: what load_symmetry returns; None mirrors U, V by the rule of anatomy.
     """
     scale = np.exp(rng.uniform(np.log(settings.scale_min), np.log(settings.scale_max)))
-    to_canvas = random_placement(example, settings.canvas, scale=scale, rng=rng)
+    stretch = np.log1p(settings.stretch) * rng.uniform(-1, 1) if settings.stretch else 0.0
+    to_canvas = random_placement(
+        example, settings.canvas, scale=scale, rng=rng, stretch=float(np.exp(stretch))
+    )
     placed = place(example, to_canvas, canvas=settings.canvas)
     if rng.random() < settings.flip:
         placed = flip(placed, symmetry)
@@ -87,14 +93,17 @@ def random_placement(
     *,
     scale: float,
     rng: np.random.Generator,
+    stretch: float = 1.0,
 ) -> Affine:
     """A map to the canvas that leaves no border where the image is large enough.
 
     canvas: (H, W).   scale: of the one at which the whole image just fits.
+    stretch: what height over width is multiplied by; the area stays.
     The centre of one person, drawn from those who are not a crowd, stays in view.
     """
     size = np.asarray(example.image.shape[:2])
     factor = scale * letterbox(example.image.shape[:2], canvas).scale[0]
+    factor = factor * np.array([stretch**0.5, stretch**-0.5])
     slack = np.asarray(canvas) - factor * size  # negative: how much is cropped
     low, high = np.minimum(slack, 0), np.maximum(slack, 0)
     boxes = [person.bbox for person in example.people if not person.crowd]
@@ -103,7 +112,7 @@ def random_placement(
         centre = np.clip([y + height / 2, x + width / 2], 0, size) * factor
         low, high = np.maximum(low, -centre), np.minimum(high, canvas - centre)
     shift = low + rng.random(2) * np.maximum(high - low, 0)
-    return Affine((float(factor),) * 2, tuple(shift.tolist()))
+    return Affine(tuple(factor.tolist()), tuple(shift.tolist()))
 
 
 def place(example: Example, to_canvas: Affine, *, canvas: tuple[int, int]) -> Example:
