@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
                 "head_kernel": 3,  # 1 or 3, of the classifiers
                 "fine": 0,  # channels at stride 4 where decoder and head work at stride 8
                 "prior": "",  # a second, mobile backbone that joins the pyramid; "": none
+                "wide": 0,  # channels of a second map at stride 8 beside the decoder's
                 "surface_blocks": 0,  # residual ones, before charts, U, V and keypoints
                 "tag": 8,  # dimensions of the free instance tag
                 "mid": True,  # multi-instance decoder; False: plain sum of levels

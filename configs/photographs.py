@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     Both cost less so, and stay nearer photographs than rendered scenes would leave them.
     """
     config = ktn_lite0.get_config()
-    config.model.update(tag=4, surface_blocks=2, prior="mobilenetv2_150")
+    config.model.update(tag=4, surface_blocks=2, prior="mobilenetv2_150", wide=128)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
     config.codec.bandwidth_scale = 0.6
     config.loss.update(tag=0.5, chart=2.0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 
 import jax
@@ -14,8 +15,8 @@ from ktn_jax.errors import UserError
 from ktn_jax.graph import Graph, build_graph, empty_graph
 from ktn_jax.models.decoder import MID
 from ktn_jax.models.fpn import FPN, HRFPN
-from ktn_jax.models.heads import Head, Raise, ScaleConvs, SurfaceBlock
-from ktn_jax.models.layers import ConvNormRelu
+from ktn_jax.models.heads import Head, Raise, ScaleConvs
+from ktn_jax.models.layers import ConvNormRelu, WideningBlock
 from ktn_jax.models.network import build_network, init_variables
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
 
@@ -274,9 +275,9 @@ def test_an_unknown_model_field_is_refused():
         small_network(depht=3)
 
 
-def test_a_surface_block_adds_a_wide_convolution_s_view_of_its_input():
+def test_a_widening_block_adds_a_wide_convolution_s_view_of_its_input():
     x = np.random.default_rng(0).normal(size=(1, 4, 6, 8)).astype(np.float32)
-    block = SurfaceBlock(8)
+    block = WideningBlock(8)
     params = block.init(jax.random.key(0), jnp.asarray(x))["params"]
     np.testing.assert_array_equal(block.apply({"params": params}, x), np.maximum(x, 0))
     # the wide convolution keeps channel 0 as it is and drops the rest: one group has it
@@ -304,6 +305,48 @@ def test_surface_blocks_come_after_the_person_and_before_the_charts():
     names = (field.name for field in dataclasses.fields(plain))
     differ = {n for n in names if (getattr(plain, n) != getattr(changed, n)).any()}
     assert differ == {"parts", "chart", "uv", "keypoints"}
+
+
+def test_a_wide_map_joins_person_and_surface_and_begins_as_nothing():
+    """The same function as without it, until what it adds has learnt."""
+    sizes = {"prior": "mobilenetv2_150"}
+    plain, network = small_network(**sizes), small_network(**sizes, wide=16)
+    variables = init_variables(network, 0, 64)
+    params = {k: v for k, v in variables["params"].items() if k != "wide"}
+    added = ("wide_person", "wide", "wide_surface")
+    head = {k: v for k, v in params["head"].items() if k not in added}
+    assert set(params["head"]) - set(head) == set(added)
+    image = jax.random.randint(jax.random.key(1), (1, 64, 64, 3), 0, 255)
+    without = {**variables, "params": {**params, "head": head}}
+    expected = plain.apply(without, image)
+    jax.tree.map(np.testing.assert_array_equal, network.apply(variables, image), expected)
+    differing = {}
+    for name in ("wide_person", "wide_surface"):
+        kernel = 0.1 * jnp.ones_like(params["head"][name]["grow"]["kernel"])
+        told = {**variables["params"]["head"], name: {"grow": {"kernel": kernel}}}
+        changed = {**variables, "params": {**variables["params"], "head": told}}
+        fields = network.apply(changed, image)
+        names = (field.name for field in dataclasses.fields(fields))
+        differing[name] = {
+            n for n in names if not np.allclose(getattr(fields, n), getattr(expected, n))
+        }
+        for level, backbone in itertools.product((3, 4, 5), (0, 1)):  # each map counts
+            wide = variables["params"]["wide"]
+            more = {"kernel": 1 + wide[f"lateral{level}_{backbone}"]["kernel"]}
+            other = {
+                **changed["params"],
+                "wide": {**wide, f"lateral{level}_{backbone}": more},
+            }
+            others = network.apply({**changed, "params": other}, image)
+            assert not np.allclose(others.chart, fields.chart)
+    surface = {"parts", "chart", "uv", "keypoints"}
+    assert differing["wide_surface"] == surface
+    assert differing["wide_person"] > surface
+
+
+def test_a_wide_map_needs_a_decoder_at_stride_4():
+    with pytest.raises(UserError, match=r"model\.wide=16 .* set --config\.model\.wide=0"):
+        small_network(wide=16, fine=8)
 
 
 @pytest.mark.parametrize("module", [FPN, HRFPN, MID])

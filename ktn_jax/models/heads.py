@@ -18,6 +18,7 @@ from ktn_jax.anatomy import NUM_CHARTS, NUM_KEYPOINTS, NUM_PARTS
 from ktn_jax.graph import Graph
 from ktn_jax.models.layers import (
     ConvNormRelu,
+    WideningBlock,
     conv1x1,
     group_norm,
     he_fan_out,
@@ -27,6 +28,7 @@ from ktn_jax.models.layers import (
 )
 from ktn_jax.models.products import convolve3x3, matrix_product
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
+from ktn_jax.models.wide import Addition, WideSurface
 from ktn_jax.structs import Fields
 
 Array = jax.Array
@@ -61,23 +63,6 @@ class ScaleConvs(nn.Module):
         return nn.relu(project(jnp.concatenate(branches, axis=-1)))
 
 
-class SurfaceBlock(nn.Module):
-    """Width to twice that by a 3x3 and back by a 1x1, added to its input; at first nothing.
-
-    Which chart a cell shows hangs on what it looks like and where it lies together, more
-    than one convolution can say. The paper has none: its charts see a cut-out box.
-    """
-
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        wide = ConvNormRelu(2 * self.width, dtype=self.dtype, name="wide")(x)
-        kernel = self.param("kernel", nn.initializers.zeros, (2 * self.width, self.width))
-        return nn.relu(x + matrix_product(wide, kernel.astype(self.dtype)))
-
-
 class Raise(nn.Module):
     """A map at stride 8 brought to stride 4 by a pixel-shuffle, beside what is finer."""
 
@@ -104,14 +89,21 @@ class Head(nn.Module):
     graph: Graph  # what A starts from; read at initialisation alone
     train_graph: bool
     own_kernel: bool
-    surface_blocks: int = 0  # SurfaceBlocks before charts, U, V and keypoints
+    surface_blocks: int = 0  # WideningBlocks before charts, U, V and keypoints
     fine: int = 0  # C where x is at stride 8; 0: x is at stride 4, and C the width
     remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, detail: Array | None = None) -> Fields:
-        """x: [B, h, w, *] at stride 4; with `fine` at 8, and then detail, C2, at 4."""
+    def __call__(
+        self, x: Array, detail: Array | None = None, wide: Array | None = None
+    ) -> Fields:
+        """x: [B, h, w, *] at stride 4; with `fine` at 8, and then detail, C2, at 4.
+
+        wide: a WideMap, [B, h/2, w/2, *], where there is one.
+        """
+        if wide is not None:
+            x = x + Addition(x.shape[-1], dtype=self.dtype, name="wide_person")(wide)
         dilations = tuple(max(1, d // 2) for d in DILATIONS) if self.fine else DILATIONS
         scales, block, up = (
             recomputed(m, self.remat) for m in (ScaleConvs, ConvNormRelu, Raise)
@@ -131,7 +123,7 @@ class Head(nn.Module):
         tag = self._classify(
             features, self._kernel("tag", self.tag), self._bias("tag", self.tag, 0.0)
         )
-        x = self._place(x, offset, bandwidth)
+        x = self._place(x, offset, bandwidth, wide)
         if self.fine:
             x = up(self.fine, dtype=self.dtype, name="raise_surface")(x, features)
         keypoint_kernel = self._kernel("keypoint", NUM_KEYPOINTS)
@@ -190,7 +182,9 @@ class Head(nn.Module):
         rows = transfer(kernel_rows(keypoint), kernel_rows(part), kernel_rows(person))
         return rows_kernel(rows, self.kernel)
 
-    def _place(self, x: Array, offset: Array, bandwidth: Array) -> Array:
+    def _place(
+        self, x: Array, offset: Array, bandwidth: Array, wide: Array | None
+    ) -> Array:
         """x with each cell's place within its own person mixed in."""
         place = -offset / embedding.sigma(bandwidth)[..., None]
         place = jax.lax.stop_gradient(jnp.clip(place, -PLACE_LIMIT, PLACE_LIMIT))
@@ -202,9 +196,13 @@ class Head(nn.Module):
             conv1x1(self.width, bias=True, dtype=self.dtype, name="place_code")(code)
         )
         mixed = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
+        x = x + mixed
+        if wide is not None:
+            wide = WideSurface(wide.shape[-1], dtype=self.dtype, name="wide")(wide, x)
+            x = x + Addition(self.width, dtype=self.dtype, name="wide_surface")(wide)
         block = recomputed(ConvNormRelu, self.remat)
-        x = block(self.width, dtype=self.dtype, name="surface")(x + mixed)
-        more = recomputed(SurfaceBlock, self.remat)
+        x = block(self.width, dtype=self.dtype, name="surface")(x)
+        more = recomputed(WideningBlock, self.remat)
         for i in range(self.surface_blocks):
             x = more(self.width, dtype=self.dtype, name=f"surface_block{i}")(x)
         return x

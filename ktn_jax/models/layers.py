@@ -189,6 +189,19 @@ class ConvNormRelu(nn.Module):
         return nn.relu(group_norm(self.width, name="norm", dtype=self.dtype)(x))
 
 
+class WideningBlock(nn.Module):
+    """Width to twice that by a 3x3, back by a 1x1, added to its input; at first nothing."""
+
+    width: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        wide = ConvNormRelu(2 * self.width, dtype=self.dtype, name="wide")(x)
+        kernel = self.param("kernel", nn.initializers.zeros, (2 * self.width, self.width))
+        return nn.relu(x + matrix_product(wide, kernel.astype(self.dtype)))
+
+
 class Depthwise(nn.Module):
     """A size x size convolution of each channel with a kernel of its own."""
 

@@ -20,7 +20,9 @@ from ktn_jax.models.backbone import (
 )
 from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.heads import Head
+from ktn_jax.models.layers import recomputed
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
+from ktn_jax.models.wide import WideMap
 from ktn_jax.structs import Fields
 
 Array = jax.Array
@@ -59,6 +61,7 @@ class KTN(nn.Module):
     dtype: str  # of activations: float32 or bfloat16; parameters stay float32
     fine: int = 0  # channels at stride 4 where decoder and head work at 8; 0: all at 4
     prior: str = ""  # a second backbone that joins the pyramid; "": none
+    wide: int = 0  # channels of a second map, at stride 8, beside the decoder's; 0: none
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -68,7 +71,8 @@ class KTN(nn.Module):
         levels = backbone_of(self)(x)
         first = 3 if self.fine else 2
         join = build_pyramid(self.backbone, self.width, first=first, dtype=dtype)
-        pyramid = join(levels[first - 2 :], *self._prior(image, first))
+        prior = self._prior(image)
+        pyramid = join(levels[first - 2 :], *(maps[first - 2 :] for maps in prior))
         decode = MID if self.mid else PlainDecoder
         x = decode(self.width, first, self.remat, dtype=dtype, name="decoder")(pyramid)
         head = Head(
@@ -86,15 +90,21 @@ class KTN(nn.Module):
             dtype=dtype,
             name="head",
         )
-        return head(x, levels[0] if self.fine else None)
+        detail, wide = None, None
+        if self.fine:
+            detail = levels[0]
+        elif self.wide:
+            both = (maps[1:] for maps in (levels, *prior))
+            wide = recomputed(WideMap, self.remat)(self.wide, dtype, name="wide")(*both)
+        return head(x, detail, wide)
 
-    def _prior(self, image: Array, first: int) -> tuple[tuple[Array, ...], ...]:
-        """The second backbone's maps from the first level on, if there is one."""
+    def _prior(self, image: Array) -> tuple[tuple[Array, ...], ...]:
+        """The second backbone's maps, if there is one."""
         if not self.prior:
             return ()
         dtype = jnp.dtype(self.dtype)
         x = normalise(image, "", self.prior).astype(dtype)
-        return (build_prior(self.prior, self.backbone, dtype=dtype)(x)[first - 2 :],)
+        return (build_prior(self.prior, self.backbone, dtype=dtype)(x),)
 
     def body_graph(self) -> Graph:
         """What A starts from, by the fields. Later it lies among the variables."""
@@ -136,6 +146,11 @@ def build_network(model: Mapping[str, Any]) -> KTN:
             "another version of ktn_jax; train again, or use the version that made it"
         )
     network = KTN(**fields)
+    if network.wide and network.fine:
+        raise UserError(
+            f"model.wide={network.wide} goes beside a decoder at stride 4, and with "
+            f"model.fine={network.fine} it works at stride 8; set --config.model.wide=0"
+        )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(
             f"model.ktm_sources={network.ktm_sources} must be a tuple of some of "
