@@ -5,7 +5,7 @@
         --init.backbone=efficientnet-lite0 --init.prior=models/movenet-multipose.json
 
 Hardware: two CPU cores, four to eight images a second. Measured: see benchmarks/runs.md.
-8.49 M parameters, 8.47 M at inference; GFLOP an image: 34.5 at 512 px, 84.3 at 800.
+9.72 M parameters, 9.70 M at inference; GFLOP an image: 43.6 at 512 px, 106.4 at 800.
 """
 
 from ml_collections import ConfigDict
