@@ -4,7 +4,8 @@ Order of things: features F; the six person rows, tag and so on from F; then eve
 is told where it lies within its own person (by its own vote, gradient stopped), which is
 what cutting out a box tells a two-stage network; then parts, charts, U, V and keypoints.
 With `fine` all but the classifiers works at stride 8, where CPUs do twice the width in less
-time, and is brought to stride 4 for them.
+time, and is brought to stride 4 for them. A wide map, where there is one, is added twice:
+before F and, told the place too, before the surface.
 """
 
 from typing import Any
@@ -198,7 +199,8 @@ class Head(nn.Module):
         mixed = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
         x = x + mixed
         if wide is not None:
-            wide = WideSurface(wide.shape[-1], dtype=self.dtype, name="wide")(wide, x)
+            look = recomputed(WideSurface, self.remat)
+            wide = look(wide.shape[-1], dtype=self.dtype, name="wide")(wide, x)
             x = x + Addition(self.width, dtype=self.dtype, name="wide_surface")(wide)
         block = recomputed(ConvNormRelu, self.remat)
         x = block(self.width, dtype=self.dtype, name="surface")(x)
