@@ -190,7 +190,11 @@ class ConvNormRelu(nn.Module):
 
 
 class WideningBlock(nn.Module):
-    """Width to twice that by a 3x3, back by a 1x1, added to its input; at first nothing."""
+    """Width to twice that by a 3x3, back by a 1x1, added to its input; at first nothing.
+
+    Which chart a cell shows hangs on what it looks like and where it lies together, more
+    than one convolution can say. The paper has none: its charts see a cut-out box.
+    """
 
     width: int
     dtype: Dtype = jnp.float32

@@ -1,9 +1,9 @@
 """A second map beside the decoder's: coarser, twice as wide. The paper has none.
 
-Decoder and head tell 104 classifiers from 64 channels at stride 4, and there each channel
-more costs a quarter of the step's time on CPUs. At stride 8 twice the width costs a quarter
-of that. What it says is added to the decoder's map, at first nothing, so that a trained
-network goes on from where it was.
+Decoder and head tell everything from 64 channels at stride 4. A map of 128 at stride 8,
+with three blocks, adds a fifth to a training step on two CPU cores (benchmarks/runs.md).
+What it says is added to the decoder's map, at first nothing, so that a trained network goes
+on from where it was.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from ktn_jax.models.layers import (
 
 Array = jax.Array
 
-PERSON_BLOCKS, SURFACE_BLOCKS = 1, 2
+PERSON_BLOCKS, SURFACE_BLOCKS = 1, 2  # before anybody is told apart, and after
 
 
 class WideMap(nn.Module):
