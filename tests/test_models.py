@@ -19,6 +19,7 @@ from ktn_jax.models.heads import Head, Raise, ScaleConvs
 from ktn_jax.models.layers import ConvNormRelu, WideningBlock
 from ktn_jax.models.network import build_network, init_variables
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
+from ktn_jax.models.wide import WideMap
 
 REFERENCE = "tests/reference/ktn_modules.npz"  # KTN v2's PyTorch modules, random weights
 
@@ -342,6 +343,23 @@ def test_a_wide_map_joins_person_and_surface_and_begins_as_nothing():
     surface = {"parts", "chart", "uv", "keypoints"}
     assert differing["wide_surface"] == surface
     assert differing["wide_person"] > surface
+
+
+def test_a_wide_map_is_the_sum_of_all_backbones_levels_normalised():
+    """By numpy; its block starts as nothing."""
+    rng = np.random.default_rng(0)
+    both = [[rng.normal(size=(1, n, n, c)) for n in (8, 4, 2)] for c in (3, 5)]
+    module = WideMap(8)
+    levels = jax.tree.map(jnp.asarray, both)
+    params = module.init(jax.random.key(0), *levels)["params"]
+    total = np.zeros((8, 8, 8))
+    for backbone, maps in enumerate(both):
+        for level, x in enumerate(maps, 3):
+            kernel = np.asarray(params[f"lateral{level}_{backbone}"]["kernel"])
+            total += np.kron((x[0] @ kernel), np.ones((2 ** (level - 3),) * 2 + (1,)))
+    normal = (total - total.mean()) / np.sqrt(total.var() + 1e-5)  # one group of eight
+    ours = module.apply({"params": params}, *levels)[0]
+    np.testing.assert_allclose(ours, np.maximum(normal, 0), atol=1e-4)
 
 
 def test_a_wide_map_needs_a_decoder_at_stride_4():
