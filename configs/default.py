@@ -113,7 +113,7 @@ def get_config() -> ConfigDict:
                 "drops": (0.77, 0.92),  # shares of the run after which lr falls tenfold
                 "warmup_steps": 1000,
                 "warmup_start": 0.1,  # share of lr at the first step
-                "backbone_lr": 1.0,  # share of lr that the backbone learns with
+                "backbone_lr": 1.0,  # share of lr for backbone and prior
                 "accumulate": 1,  # pieces a device takes its rows in, for less memory
                 "hold": (),  # regular expressions of parameters that stay as they started
             },

@@ -13,6 +13,7 @@ from ktn_jax.structs import Params
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
 SCHEDULES = ("step", "cosine")
+SLOW = ("backbone", "prior")  # what config.optim.backbone_lr holds for
 
 
 def build_schedule(optim: Mapping[str, Any], steps: int) -> optax.Schedule:
@@ -54,7 +55,7 @@ def build_optimizer(optim: Mapping[str, Any], steps: int) -> optax.GradientTrans
     clip = optax.clip_by_global_norm(optim["clip"]) if optim["clip"] else optax.identity()
     chain = optax.chain(clip, rule, optax.scale_by_learning_rate(schedule))
     if optim["backbone_lr"] != 1:
-        chain = optax.chain(chain, _slow_backbone(optim["backbone_lr"]))
+        chain = optax.chain(chain, _slow_backbones(optim["backbone_lr"]))
     if not optim["hold"]:
         return chain
 
@@ -67,11 +68,11 @@ def build_optimizer(optim: Mapping[str, Any], steps: int) -> optax.GradientTrans
     return optax.partition({"trained": chain, "held": optax.set_to_zero()}, labels)
 
 
-def _slow_backbone(share: float) -> optax.GradientTransformation:
+def _slow_backbones(share: float) -> optax.GradientTransformation:
     """Shorter steps for pretrained features than for what learns from nothing."""
 
     def one(path: tuple, update: jax.Array) -> jax.Array:
-        return update * share if path[0].key == "backbone" else update
+        return update * share if path[0].key in SLOW else update
 
     return optax.stateless(
         lambda updates, _: jax.tree_util.tree_map_with_path(one, updates)

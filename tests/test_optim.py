@@ -102,11 +102,13 @@ def names_and_backbone():
     }
 
 
-def test_a_backbone_takes_its_share_of_the_step():
+@pytest.mark.parametrize("room", ["backbone", "prior"])
+def test_a_backbone_takes_its_share_of_the_step(room):
     grads = names_and_backbone()
+    grads[room] = grads.pop("backbone")
     plain = first_update(grads, grads, name="adamw", lr=0.1)
     slow = first_update(grads, grads, name="adamw", lr=0.1, backbone_lr=0.25)
-    np.testing.assert_allclose(slow["backbone"]["late"]["bias"], [-0.025] * 2, rtol=1e-3)
+    np.testing.assert_allclose(slow[room]["late"]["bias"], [-0.025] * 2, rtol=1e-3)
     np.testing.assert_allclose(slow["head"]["bias"], plain["head"]["bias"])
 
 
