@@ -46,6 +46,23 @@ class Affine(NamedTuple):
         low, high = np.minimum(first, second), np.maximum(first, second)
         return np.concatenate([low[..., ::-1], (high - low)[..., ::-1]], axis=-1)
 
+    def corners(self, source: tuple[int, int], rows: range, columns: range) -> "Corners":
+        """The source pixels around those of a window of the target.
+
+        source: (height, width).   rows, columns: of the target.
+        """
+        back = self.inverse()
+        index, share = [], []
+        for axis, window in enumerate((rows, columns)):
+            centre = (np.arange(window.start, window.stop) + 0.5) * back.scale[axis]
+            centre += back.shift[axis] - 0.5
+            low = np.floor(centre)
+            part = (centre - low).astype(np.float32)
+            both = np.stack([low, low + 1]).astype(int)
+            index.append(both.clip(0, source[axis] - 1))
+            share.append(np.stack([1 - part, part]))
+        return Corners(*index, *share)
+
     def labels(
         self, labels: np.ndarray, size: tuple[int, int], outside: int | bool
     ) -> np.ndarray:
@@ -71,6 +88,43 @@ class Affine(NamedTuple):
         out = np.full(size, outside, labels.dtype)
         out[tuple(window)] = taken
         return out
+
+
+class Corners(NamedTuple):
+    """The four source pixels around each pixel of a window, and their bilinear shares.
+
+    Beyond the source's outermost pixel centres its border counts.
+    """
+
+    rows: np.ndarray  # [2, h] source rows above and below
+    columns: np.ndarray  # [2, w] source columns left and right
+    row_share: np.ndarray  # [2, h] f32, which sum to 1
+    column_share: np.ndarray  # [2, w] f32
+
+    @property
+    def share(self) -> np.ndarray:
+        """[4, h, w] f32, in the order of `read`."""
+        both = self.row_share[:, None, :, None] * self.column_share[None, :, None, :]
+        return both.reshape(4, *both.shape[2:])
+
+    def read(self, plane: np.ndarray) -> np.ndarray:
+        """[4, h, w] values of a source plane [H, W]."""
+        around = plane.take(self.rows, axis=0).take(self.columns, axis=2)
+        around = around.transpose(0, 2, 1, 3)
+        return around.reshape(4, *around.shape[2:])
+
+
+def vote(labels: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The label that has the largest share, of equals the first.
+
+    labels, share: [n, h, w].   Returns [h, w].
+    """
+    won = labels[0].copy()
+    torn = (labels != won).any(0)
+    labels, share = labels[:, torn], share[:, torn]
+    support = np.stack([((labels == one) * share).sum(0) for one in labels])
+    won[torn] = np.take_along_axis(labels, support.argmax(0)[None], axis=0)[0]
+    return won
 
 
 def letterbox(size: tuple[int, int], canvas: tuple[int, int]) -> Affine:

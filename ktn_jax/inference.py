@@ -13,11 +13,12 @@ import numpy as np
 
 from ktn_jax import mirror, scales
 from ktn_jax.codec import Codec
-from ktn_jax.geometry import Affine
+from ktn_jax.geometry import Affine, Corners, vote
 from ktn_jax.models.network import CANVAS_MULTIPLE, KTN
 from ktn_jax.records import Prediction
 from ktn_jax.structs import Array, Fields, Instances
 
+STRIP = 1 << 16  # pixels that are read at once, so that large photographs stay in cache
 Predict = Callable[[np.ndarray], Instances]  # [B, H, W, 3] u8 -> Instances
 
 
@@ -78,19 +79,8 @@ def unpack(
     instances: one image's, host arrays, without batch axis.   to_image: canvas -> image.
     size: (height, width) of the image.
     """
-    maps = [
-        None if plane is None else to_image.labels(plane, size, outside)
-        for plane, outside in [
-            (instances.owner, -1),
-            (instances.chart, 0),
-            (instances.uv[..., 0], 0),
-            (instances.uv[..., 1], 0),
-            (instances.parts, 0),
-            (instances.confidence, 0),
-        ]
-    ]
     people = [
-        _person(k, instances, to_image, maps, image_id)
+        _person(k, instances, to_image, size, image_id)
         for k in np.flatnonzero(instances.valid)
     ]
     return sorted((p for p in people if p is not None), key=lambda p: -p.score)
@@ -100,19 +90,22 @@ def _person(
     k: int,
     instances: Instances,
     to_image: Affine,
-    maps: list[np.ndarray | None],
+    size: tuple[int, int],
     image_id: int,
 ) -> Prediction | None:
     """Instance k, or None where its box holds no pixel of the image."""
-    owner, chart, u, v, parts, confidence = maps
     corners = to_image(instances.box[k].reshape(2, 2))
-    size = np.array(owner.shape)
-    y0, x0 = np.clip(np.floor(corners[0] + 0.5).astype(int), 0, size)
-    y1, x1 = np.clip(np.floor(corners[1] + 0.5).astype(int), 0, size)
-    box = np.s_[y0:y1, x0:x1]
-    mine = owner[box] == k
-    if not mine.any():
+    (y0, x0), (y1, x1) = np.clip(np.floor(corners + 0.5).astype(int), 0, size).tolist()
+    height = max(STRIP // max(x1 - x0, 1), 1)
+    tops = range(y0, y1, height)
+    strips = [range(top, min(top + height, y1)) for top in tops]
+    read = [
+        _strip(k, instances, to_image.corners(instances.owner.shape, rows, range(x0, x1)))
+        for rows in strips
+    ]
+    if not any(strip[..., 0].any() for strip in read):
         return None
+    maps = np.concatenate(read)
     keypoints = instances.keypoints[k].copy()
     keypoints[:, :2] = to_image(keypoints[:, :2])
     return Prediction(
@@ -120,12 +113,36 @@ def _person(
         bbox=np.array([x0, y0, x1 - x0, y1 - y0], np.int32),
         score=float(instances.score[k]),
         quality=float(instances.quality[k]),
-        iuv=np.stack([chart[box], u[box], v[box]], axis=-1) * mine[..., None],
-        parts=parts[box] * mine,
+        iuv=maps[..., :3],
+        parts=maps[..., 3],
         keypoints=keypoints,
         tag=None if instances.tag is None else instances.tag[k],
-        confidence=None if confidence is None else confidence[box] * mine,
+        confidence=None if instances.confidence is None else maps[..., 4],
     )
+
+
+def _strip(k: int, instances: Instances, at: Corners) -> np.ndarray:
+    """[h, w, 5] u8 chart, 255 U, 255 V, part and confidence of one person's pixels.
+
+    A pixel is the person's if more than half of what it covers of the canvas is, so no two
+    people share one. Its chart and its part are those that cover most of the rest; U, V
+    and confidence are the mean over the canvas's pixels of that chart.
+    """
+    share = at.share * (at.read(instances.owner) == k)
+    charts = at.read(instances.chart)
+    chart = vote(charts, share)
+    same = share * (charts == chart)
+    total = np.maximum(same.sum(0), np.finfo(np.float32).tiny)
+    planes = [instances.uv[..., 0], instances.uv[..., 1], instances.confidence]
+    u, v, confidence = (
+        0 if plane is None else np.rint((same * at.read(plane)).sum(0) / total)
+        for plane in planes
+    )
+    out = np.zeros((*chart.shape, 5), np.uint8)
+    parts = vote(at.read(instances.parts), share)
+    for channel, plane in enumerate((chart, u, v, parts, confidence)):
+        out[..., channel] = plane
+    return out * (share.sum(0) > 0.5)[..., None]
 
 
 def host(instances: Instances) -> Instances:

@@ -323,8 +323,8 @@ def crowd_of_three(canvases):
 def test_each_person_has_the_confidence_of_its_own_pixels():
     found = inference.one_image(crowd_of_three(np.zeros((1, 64, 64, 3), np.uint8)), 0)
     columns = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
-    found.owner[21, 21] = -1  # nobody's, within the first person's box
-    half = Affine((0.5, 0.5))  # an image of half the canvas's size: every other pixel
+    found.owner[20:22, 20:22] = -1  # nobody's, within the second person's box
+    half = Affine((0.5, 0.5))  # an image of half the canvas's size: means of four pixels
     for plane in (columns, None):
         people = inference.unpack(found.replace(confidence=plane), half, (32, 32), 0)
         assert [one.bbox[0] for one in people] == [10, 20, 0]
@@ -333,7 +333,7 @@ def test_each_person_has_the_confidence_of_its_own_pixels():
             if plane is None:  # the exports of before
                 assert one.confidence is None
                 continue
-            expected = np.tile(2 * np.arange(x, x + width) + 1, (height, 1))
+            expected = np.tile(2 * np.arange(x, x + width), (height, 1))  # 2 x + 0.5
             expected[10] *= np.arange(x, x + width) != 10
             np.testing.assert_array_equal(one.confidence, expected)
 

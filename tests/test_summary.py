@@ -14,6 +14,7 @@ from ktn_jax.errors import EXIT_USER_ERROR
 from ktn_jax.models import summary
 from ktn_jax.models.layers import ConvNormRelu, Depthwise, recomputed
 
+README = Path("README.md")
 CONFIGS = [*sorted(path.stem for path in Path("configs").glob("ktn_*.py")), "photographs"]
 
 
@@ -80,6 +81,22 @@ def test_a_config_s_docstring_has_the_numbers_of_the_summary(name, rows):
         f"{gflop[512]['total']:.1f}",
         f"{gflop[800]['total']:.1f}",
     )
+
+
+def test_the_readme_s_table_is_the_summary(rows):
+    said = {
+        match[1]: match[0].split("|")[3:7]
+        for match in re.finditer(r"^\| `(\w+)`[^|]*\|.*$", README.read_text(), re.M)
+        if match[1] in rows and match[0].count("|") == 7
+    }
+    assert said.keys() == rows.keys()
+    for name, row in rows.items():
+        counts, gflop = row["parameters"], row["gflop"]
+        numbers = (counts["total"] / 1e6, counts["inference"] / 1e6)
+        numbers += (gflop[512]["total"], gflop[800]["total"])
+        for number, text in zip(numbers, said[name], strict=True):
+            digits = len(text.strip().partition(".")[2])
+            assert text.strip() == f"{number:.{digits}f}", name
 
 
 def test_the_command_prints_a_table_or_json(capsys):
