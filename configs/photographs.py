@@ -14,9 +14,10 @@ from configs import ktn_lite0
 
 
 def get_config() -> ConfigDict:
-    """Lite0's first blocks stay as ImageNet made them, and MoveNet's backbone as it is.
+    """The first blocks of both backbones, Lite0's and MoveNet's, stay as they were.
 
-    Both cost less so, and stay nearer photographs than rendered scenes would leave them.
+    They cost less so, and stay nearer photographs than rendered scenes would leave them;
+    the later ones learn with a share of the learning rate.
     """
     config = ktn_lite0.get_config()
     config.model.update(tag=4, surface_blocks=2, prior="mobilenetv2_150", wide=128)
@@ -32,7 +33,10 @@ def get_config() -> ConfigDict:
     )
     config.optim.update(
         backbone_lr=0.15,
-        hold=("backbone/(conv_stem|blocks_[0-2]/.*)/kernel", "prior/.*"),
+        hold=(
+            "backbone/(conv_stem|blocks_[0-2]/.*)/kernel",
+            "prior/(conv_stem|bn0|blocks_[0-5])/.*",
+        ),
         clip=0.0,
     )
     config.train.update(steps=4000, log_steps=20, save_steps=250, keep=2, ema=0.998)
