@@ -113,11 +113,11 @@ def _person(
         bbox=np.array([x0, y0, x1 - x0, y1 - y0], np.int32),
         score=float(instances.score[k]),
         quality=float(instances.quality[k]),
-        iuv=maps[..., :3],
-        parts=maps[..., 3],
+        iuv=np.ascontiguousarray(maps[..., :3]),
+        parts=maps[..., 3].copy(),
         keypoints=keypoints,
         tag=None if instances.tag is None else instances.tag[k],
-        confidence=None if instances.confidence is None else maps[..., 4],
+        confidence=None if instances.confidence is None else maps[..., 4].copy(),
     )
 
 
@@ -125,8 +125,8 @@ def _strip(k: int, instances: Instances, at: Corners) -> np.ndarray:
     """[h, w, 5] u8 chart, 255 U, 255 V, part and confidence of one person's pixels.
 
     A pixel is the person's if more than half of what it covers of the canvas is, so no two
-    people share one. Its chart and its part are those that cover most of the rest; U, V
-    and confidence are the mean over the canvas's pixels of that chart.
+    people share one. Its chart and its part are those that cover most of what is the
+    person's; U, V and confidence are the mean over the canvas's pixels of that chart.
     """
     share = at.share * (at.read(instances.owner) == k)
     charts = at.read(instances.chart)

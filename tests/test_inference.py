@@ -101,6 +101,8 @@ def test_a_photograph_of_the_canvas_s_size_is_the_canvas():
         np.testing.assert_array_equal(one.iuv[..., 1:], found.uv * mine[..., None])
         np.testing.assert_array_equal(one.parts, found.parts * mine)
         np.testing.assert_array_equal(one.confidence, found.confidence * mine)
+        for plane in (one.iuv, one.parts, one.confidence):  # as OpenCV wants them
+            assert plane.flags.c_contiguous
 
 
 def test_who_has_no_pixel_of_the_photograph_is_nobody():
