@@ -94,18 +94,21 @@ def _person(
     image_id: int,
 ) -> Prediction | None:
     """Instance k, or None where its box holds no pixel of the image."""
-    corners = to_image(instances.box[k].reshape(2, 2))
-    (y0, x0), (y1, x1) = np.clip(np.floor(corners + 0.5).astype(int), 0, size).tolist()
+    ends = to_image(instances.box[k].reshape(2, 2))
+    (y0, x0), (y1, x1) = np.clip(np.floor(ends + 0.5).astype(int), 0, size).tolist()
     height = max(STRIP // max(x1 - x0, 1), 1)
-    tops = range(y0, y1, height)
-    strips = [range(top, min(top + height, y1)) for top in tops]
-    read = [
-        _strip(k, instances, to_image.corners(instances.owner.shape, rows, range(x0, x1)))
-        for rows in strips
+    source, columns = instances.owner.shape, range(x0, x1)
+    strips = [
+        _strip(
+            k,
+            instances,
+            to_image.corners(source, range(top, min(top + height, y1)), columns),
+        )
+        for top in range(y0, y1, height)
     ]
-    if not any(strip[..., 0].any() for strip in read):
+    if not any(strip[..., 0].any() for strip in strips):
         return None
-    maps = np.concatenate(read)
+    maps = np.concatenate(strips)
     keypoints = instances.keypoints[k].copy()
     keypoints[:, :2] = to_image(keypoints[:, :2])
     return Prediction(
