@@ -118,8 +118,13 @@ def test_light_falls_by_the_cosine_and_from_sky_and_ground():
     np.testing.assert_allclose(irradiance(light, down, None), 0.1)
     expected = np.cos(1.0) + 0.1 + (0.5 + 0.5 * np.cos(1.0)) * 0.4
     np.testing.assert_allclose(irradiance(light, slanted, None), expected)
-    shaded = irradiance(light, up, np.zeros(1))
+    shaded = irradiance(light, up, np.zeros((1, 1)))
     np.testing.assert_allclose(shaded, 0.5)
+    two = light._replace(directions=np.array([-Y, -X]), lamps=np.array([WHITE, 2 * WHITE]))
+    both = -np.sqrt(0.5) * (X + Y)[None]  # half-way between the lamps
+    ambient = 0.1 + (0.5 + 0.5 * np.sqrt(0.5)) * 0.4
+    fall = irradiance(two, both, np.array([[0.25, 1.0]]))
+    np.testing.assert_allclose(fall, np.sqrt(0.5) * (0.25 + 2) + ambient)
 
 
 def test_a_highlight_is_where_the_lamp_is_mirrored():
@@ -152,6 +157,20 @@ def test_a_shadow_reaches_as_far_as_the_sun_is_low():
     assert clear[row, int(tip) - 2] > 0.99
 
 
+def test_every_lamp_throws_a_shadow_of_its_own_strength():
+    pole = np.stack([LEVEL.place(0, up, 6.0) for up in np.linspace(0, 1, 200)])
+    directions = np.array([[-1, -1, 0], [1, -1, 0]]) / np.sqrt(2)
+    light = light_from([0, -1, 0], sky=WHITE, ground=0 * WHITE)
+    light = light._replace(directions=directions, lamps=np.array([2 * WHITE, WHITE]))
+    shade = ground_shade(LEVEL, light, pole[None])
+    dark = []  # 2 and 1 of the 4 that fall there
+    for side in (0.6, -0.6):
+        row, column = LEVEL.camera.project(LEVEL.place(side, 0, 6.0)).astype(int)
+        dark.append(1 - shade[row - 2 : row + 3, column].min())
+    assert dark[0] == pytest.approx(2 * dark[1], rel=0.05)
+    assert 0.3 < dark[0] <= 0.5
+
+
 def test_a_body_between_point_and_lamp_shades_it():
     group = placing.place_people(np.random.default_rng(4), SIZE, 0.0)
     figure = group.figures[0]
@@ -161,14 +180,13 @@ def test_a_body_between_point_and_lamp_shades_it():
     beyond = (trunk + 4.5 * X)[None]
     left = np.array([-1, -0.01, 0]) / np.linalg.norm([-1, -0.01, 0])
 
-    def reached(place: np.ndarray, lamp: np.ndarray) -> bool:
-        caster = Caster((figure, other), group.view.camera, lamp)
-        return caster.reach(place, normal)[0]
-
-    assert not reached(point, left)
-    assert not reached(beyond, left)
-    assert reached(beyond, left * (-1, 1, 1))
-    assert reached(point, -Y)
+    lamps = np.array([left, left * (-1, 1, 1), -Y])
+    caster = Caster((figure, other), group.view.camera, lamps)
+    between, outside = caster.reach(
+        np.concatenate([point, beyond]), np.tile(normal, (2, 1))
+    )
+    assert between.tolist() == [False, False, True]
+    assert outside.tolist() == [False, True, True]
 
 
 def test_creases_are_dark_and_flat_places_are_not():

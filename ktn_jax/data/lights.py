@@ -26,7 +26,7 @@ class Light(NamedTuple):
     sky: np.ndarray  # [3] RGB, from straight above
     ground: np.ndarray  # [3] RGB, from straight below
     up: np.ndarray  # [3] unit
-    shadow: float  # 0..1, how dark the main lamp's shadows are
+    shadow: float  # 0..1, how much of a lamp's light its shadows lack
     gloss: float  # how much of the main lamp smooth skin mirrors
 
 
@@ -95,11 +95,11 @@ def _scale(light: Light, factor: np.ndarray | float) -> Light:
 def irradiance(light: Light, normals: np.ndarray, lit: np.ndarray | None) -> np.ndarray:
     """Light that falls on surfaces. normals: [k, 3] unit. Returns [k, 3].
 
-    lit: [k] 0..1, how much of the main lamp reaches each; None for all of it.
+    lit: [k, lamps] 0..1, how much of each lamp reaches each; None for all of it.
     """
     facing = np.clip(normals @ light.directions.T, 0, None)
     if lit is not None:
-        facing[:, 0] *= lit
+        facing *= lit
     above = 0.5 + 0.5 * (normals @ light.up)[:, None]
     return facing @ light.lamps + light.ground + above * (light.sky - light.ground)
 

@@ -12,6 +12,7 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
 FLIP = np.diag([1.0, -1.0, -1.0])  # Y up, facing us -> camera
+NO_LAMPS = np.zeros((0, 3))
 
 
 class Mesh(NamedTuple):
@@ -99,15 +100,15 @@ class Caster:
     """Figures ready to be hit by rays."""
 
     def __init__(
-        self, solids: Sequence[Solid], camera: Camera, lamp: np.ndarray | None = None
+        self, solids: Sequence[Solid], camera: Camera, lamps: np.ndarray = NO_LAMPS
     ) -> None:
-        """lamp: [3] unit, the direction that `reach` will be asked for."""
-        self._camera, self._lamp = camera, lamp
+        """lamps: [lamps, 3] unit, the directions that `reach` will be asked for."""
+        self._camera, self._lamps = camera, lamps
         self._mesh = _join([solid.mesh for solid in solids])
         counts = [len(solid.mesh.faces) for solid in solids]
         self._person = np.repeat(np.arange(len(solids)), counts)
         vertices = np.concatenate([s.vertices for s in solids]).astype(np.float32)
-        self._kept = _met_faces(vertices, self._mesh, lamp)
+        self._kept = _met_faces(vertices, self._mesh, lamps)
         self._scene = rtcore_scene.EmbreeScene()
         TriangleMesh(self._scene, vertices, self._mesh.faces[self._kept])
         seen = [camera.project(solid.vertices) for solid in solids]
@@ -129,25 +130,25 @@ class Caster:
         return Hits(hit, self._person[face], face, weights, self._mesh)
 
     def reach(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-        """Whether nobody stands between surface points and the lamp. [k] bool.
+        """Whether nobody stands between surface points and the lamps. [k, lamps] bool.
 
-        points, normals: [k, 3]. Points that face away from the lamp count as reached.
+        points, normals: [k, 3]. Points that face away from a lamp count as reached.
         """
-        direction = self._lamp
-        asked = normals @ direction > 0
-        # a little off the surface, which is of flat faces
-        start = points[asked] + 0.015 * (normals[asked] + direction)
-        rays = np.broadcast_to(direction, start.shape).astype(np.float32)
-        blocked = self._scene.run(start.astype(np.float32), rays, query="OCCLUDED")
-        reached = np.ones(len(points), bool)
-        reached[asked] = blocked < 0
+        reached = np.ones((len(points), len(self._lamps)), bool)
+        for lamp, direction in enumerate(self._lamps):
+            asked = normals @ direction > 0
+            # a little off the surface, which is of flat faces
+            start = points[asked] + 0.015 * (normals[asked] + direction)
+            rays = np.broadcast_to(direction, start.shape).astype(np.float32)
+            blocked = self._scene.run(start.astype(np.float32), rays, query="OCCLUDED")
+            reached[asked, lamp] = blocked < 0
         return reached
 
 
-def _met_faces(vertices: np.ndarray, mesh: Mesh, lamp: np.ndarray | None) -> np.ndarray:
-    """Faces a ray may meet: of a closed body those that face us or the lamp; all sheets.
+def _met_faces(vertices: np.ndarray, mesh: Mesh, lamps: np.ndarray) -> np.ndarray:
+    """Faces a ray may meet: of a closed body those that face us or a lamp; all sheets.
 
-    A ray from the eye enters a body where its surface faces us; one to the lamp leaves it
+    A ray from the eye enters a body where its surface faces us; one to a lamp leaves it
     where it faces the lamp. Fewer faces are sooner built into the tree.
     """
     a, b, c = (vertices[mesh.faces[:, corner]] for corner in range(3))
@@ -156,7 +157,7 @@ def _met_faces(vertices: np.ndarray, mesh: Mesh, lamp: np.ndarray | None) -> np.
     y = b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2]
     z = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
     met = (a[:, 0] * x + a[:, 1] * y + a[:, 2] * z < 0) | (mesh.worn >= 0)
-    if lamp is not None:
+    for lamp in lamps:
         met |= lamp[0] * x + lamp[1] * y + lamp[2] * z > 0
     return np.flatnonzero(met)
 

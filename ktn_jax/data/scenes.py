@@ -15,7 +15,7 @@ from ktn_jax.data.lights import Light, irradiance, mirrored, sample_light, suit_
 from ktn_jax.data.looks import SKIN
 from ktn_jax.data.photographs import NO_PHOTOS, Photographs
 from ktn_jax.data.placing import Group, place_people
-from ktn_jax.data.render import Camera, Caster, Hits
+from ktn_jax.data.render import NO_LAMPS, Camera, Caster, Hits
 from ktn_jax.data.shadows import creases, ground_shade
 from ktn_jax.data.sites import Site
 from ktn_jax.data.surroundings import draw_surroundings, ground_mask, sample_kind
@@ -91,8 +91,8 @@ def render_scene(scene: Scene, rng: np.random.Generator) -> Picture:
     size = scene.camera.size
     if not scene.figures:
         return _empty_picture(develop(scene.background, rng, scene.variety))
-    lamp = scene.light.directions[0] if scene.light.shadow else None
-    caster = Caster(scene.figures, scene.camera, lamp)
+    lamps = scene.light.directions if scene.light.shadow else NO_LAMPS
+    caster = Caster(scene.figures, scene.camera, lamps)
     vertices = [figure.vertices for figure in scene.figures]
     hits = caster.cast(_centers(size))
     depth = hits.points(vertices)[:, 2]
@@ -212,14 +212,13 @@ def _shade(scene: Scene, caster: Caster, hits: Hits, open_light: np.ndarray) -> 
     points = hits.points([figure.vertices for figure in scene.figures])
     lit = None
     if light.shadow:
-        reached = caster.reach(points, normals)
-        lit = 1 - light.shadow * ~reached
+        lit = 1 - light.shadow * ~caster.reach(points, normals)
     fall = irradiance(light, normals, lit) * open_light[:, None]
     shine = 0.0
     if light.gloss:
         toward = -points / np.linalg.norm(points, axis=1, keepdims=True)
         shine = mirrored(light, normals, toward) * np.where(covers == SKIN, 1.0, 0.25)
-        shine = (shine if lit is None else shine * lit)[:, None] * light.lamps[0]
+        shine = (shine if lit is None else shine * lit[:, 0])[:, None] * light.lamps[0]
     return (color * fall + shine).astype(np.float32)
 
 

@@ -22,14 +22,15 @@ def ground_shade(view: View, light: Light, bodies: np.ndarray) -> np.ndarray:
     """
     points = bodies.reshape(-1, 3)[::2]
     over = points @ view.up + view.height
-    direct, all_around = light.lamps[0].mean(), light.sky.mean()
-    share = light.shadow * direct / max(direct + all_around, 1e-6)
     soft = view.camera.size * (0.006 if light.shadow > 0.6 else 0.02)
     shade = np.ones((view.camera.size,) * 2, np.float32)
-    slope = light.directions[0] @ view.up
-    if share > 0.05 and slope > 0.12:
-        thrown = points - (over / slope)[:, None] * light.directions[0]
-        shade -= np.float32(share) * _splat(view, thrown, soft)
+    direct = light.lamps.mean(1)
+    shares = light.shadow * direct / max(direct.sum() + light.sky.mean(), 1e-6)
+    for direction, share in zip(light.directions, shares, strict=True):
+        slope = direction @ view.up
+        if share > 0.05 and slope > 0.12:
+            thrown = points - (over / slope)[:, None] * direction
+            shade -= np.float32(share) * _splat(view, thrown, soft)
     low = points[over < _TOUCH]
     under = low - (low @ view.up + view.height)[:, None] * view.up
     return shade * (1 - 0.45 * _splat(view, under, 0.012 * view.camera.size))
