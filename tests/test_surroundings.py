@@ -218,6 +218,24 @@ def body_of(figure: placing.Figure) -> np.ndarray:
     return figure.vertices[np.unique(figure.mesh.faces[figure.mesh.chart > 0])]
 
 
+def test_a_posed_group_stands_together_and_faces_the_camera(monkeypatch):
+    monkeypatch.setattr(placing, "_POSED", 1.0)
+    apart, front = [], []
+    for seed in range(40):
+        group = placing.place_people(np.random.default_rng(seed), 64, 1.0)
+        middles = np.array([f.middle for f in group.figures if not f.crowd])
+        if len(middles) < 2:
+            continue
+        for i, figure in enumerate(group.figures[: len(middles)]):
+            others = np.delete(middles, i, 0)[:, [0, 2]]
+            apart.append(np.linalg.norm(others - middles[i, [0, 2]], axis=1).min())
+            left, right = figure.keypoints[[5, 6], 0]  # shoulders
+            front.append(left > right)
+    assert len(apart) > 30
+    assert np.quantile(apart, 0.9) < 1.2  # metres
+    assert np.mean(front) > 0.9
+
+
 def test_people_stand_on_one_ground(groups):
     feet = [
         (body_of(figure) @ group.view.up).min() + group.view.height

@@ -29,6 +29,7 @@ _TRIES = 10
 _MANY, _FEW = np.array([[0.3, 0.35, 0.22, 0.13], [0.5, 0.3, 0.14, 0.06]])
 _ON_GROUND = np.array([0.46, 0.27, 0.13, 0.07, 0.04, 0.03])
 _EMPTY = 0.04  # of varied scenes show nobody
+_POSED = 0.5  # of groups stand in a row for their picture
 _SHOTS = (  # odds; a standing body's height over the image's; share of the body aimed at
     (0.56, (0.5, 1.1), 0.5),
     (0.22, (1.15, 2.2), 0.72),
@@ -143,15 +144,16 @@ def _on_ground(
 ) -> Group:
     """People on level ground, the first one framed as photographers do."""
     count = 0 if rng.random() < _EMPTY else 1 + rng.choice(6, p=_ON_GROUND)
+    posed = count > 1 and rng.random() < _POSED
     odds, talls, aims = zip(*_SHOTS, strict=True)
     shot = rng.choice(len(_SHOTS), p=odds)
     tall = np.exp(rng.uniform(*np.log(talls[shot])))
     # millimetres of a 36 mm film, whose width is the image's
     millimetres = np.clip(np.exp(rng.normal(np.log(45), 0.55)), 20, 200)
     camera = Camera(focal=size * millimetres / 36, size=size)
-    person = sample_person(rng, variety)
+    person = sample_person(rng, variety, "everyday" if posed else "")
     away = max(camera.focal * person.height / (tall * size), _CLOSE)
-    cast = Cast(rng, camera, variety, photos)
+    cast = Cast(rng, camera, variety, photos, posed)
     first = cast.dress(person, away)
     across = rng.normal(0.5, 0.13 if count < 2 else 0.2)
     reach = np.ptp(first.vertices[:, 1])
@@ -172,10 +174,13 @@ class Cast(NamedTuple):
     camera: Camera
     variety: float
     photos: Photographs
+    posed: bool  # whether they stand in a row and face the camera
 
     def dress(self, person: Person, away: float, crowd: bool = False) -> Figure:
         """A figure at the origin, seen by a level camera. away: metres, for detail."""
         rng = self.rng
+        level = Rotation.from_euler("Y", rng.normal(0, 15), degrees=True)
+        turn = level if self.posed else _sample_turn(rng, self.variety)
         things = sample_things(rng, person.style, person.stance) if person.style else ()
         patch = None
         if self.photos.scenes and rng.random() < 0.3:
@@ -183,7 +188,7 @@ class Cast(NamedTuple):
         return place_figure(
             person,
             sample_look(rng, self.variety, patch),
-            turn=_sample_turn(rng, self.variety),
+            turn=turn,
             middle=np.zeros(3),
             wrinkles=tuple(sample_waves(rng, 0.09) for _ in range(3)),
             things=things,
@@ -207,23 +212,18 @@ def _add_beside(
     figures: list[Figure], spots: list[np.ndarray], cast: Cast, view: View
 ) -> None:
     """Appends one more person on the ground, near another or anywhere, if there is room."""
-    rng, camera = cast.rng, cast.camera
-    person = sample_person(rng, cast.variety)
+    rng = cast.rng
+    person = sample_person(rng, cast.variety, "everyday" if cast.posed else "")
     close = rng.random() < 0.2
     figure = None
     for attempt in range(_TRIES):
-        if close:
-            turn, apart = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.9)
-            apart *= 1 + 0.1 * attempt
-            spot = spots[rng.integers(len(spots))]
-            spot = spot + apart * np.array([np.cos(turn), 0.6 * np.sin(turn)])
+        wider = 1 + 0.1 * attempt
+        if cast.posed:
+            spot = _in_row(rng, spots, wider)
+        elif close:
+            spot = _close_by(rng, spots, wider)
         else:
-            away = spots[0][1] * np.exp(rng.normal(0.1, 0.3))
-            wide = camera.size * away / camera.focal
-            aside = rng.uniform(-0.5, 0.5, 2) * wide
-            # people before one another are rarer in photographs than dice would have it
-            aside = max(aside, key=lambda x: abs(x - spots[0][0]))
-            spot = np.array([aside, away])
+            spot = _anywhere(rng, spots, cast.camera)
         if spot[1] < _CLOSE:
             continue
         figure = figure or cast.dress(person, spot[1])
@@ -232,6 +232,38 @@ def _add_beside(
             figures.append(there)
             spots.append(spot)
             return
+
+
+def _in_row(rng: np.random.Generator, spots: list[np.ndarray], wider: float) -> np.ndarray:
+    """A spot at one end of a row across the view, or behind somebody in it."""
+    if rng.random() < 0.25:
+        right, ahead = spots[rng.integers(len(spots))]
+        step = rng.normal(0, 0.25), wider * rng.uniform(0.35, 0.7)
+    else:
+        end, side = (min, -1) if rng.random() < 0.5 else (max, 1)
+        right, ahead = end(spots, key=lambda spot: spot[0])
+        step = side * wider * rng.uniform(0.3, 0.65), rng.normal(0, 0.12)
+    return np.array([right + step[0], ahead + step[1]])
+
+
+def _close_by(
+    rng: np.random.Generator, spots: list[np.ndarray], wider: float
+) -> np.ndarray:
+    """A spot beside, before or behind somebody."""
+    turn, apart = rng.uniform(0, 2 * np.pi), wider * rng.uniform(0.35, 0.9)
+    spot = spots[rng.integers(len(spots))]
+    return spot + apart * np.array([np.cos(turn), 0.6 * np.sin(turn)])
+
+
+def _anywhere(
+    rng: np.random.Generator, spots: list[np.ndarray], camera: Camera
+) -> np.ndarray:
+    """A spot in view, about as far away as the first person's."""
+    away = spots[0][1] * np.exp(rng.normal(0.1, 0.3))
+    wide = camera.size * away / camera.focal
+    aside = rng.uniform(-0.5, 0.5, 2) * wide
+    # people before one another are rarer in photographs than dice would have it
+    return np.array([max(aside, key=lambda x: abs(x - spots[0][0])), away])
 
 
 def _add_crowd(

@@ -54,18 +54,23 @@ _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _TRIES = 12  # poses whose limbs run into the body are drawn again
 
 
-def sample_person(rng: np.random.Generator, variety: float = 1.0) -> Person:
-    """One random body in a random pose. variety: 0..1, at 0 they mostly stand and walk."""
+def sample_person(
+    rng: np.random.Generator, variety: float = 1.0, style: str = ""
+) -> Person:
+    """One random body in a random pose. variety: 0..1, at 0 they mostly stand and walk.
+
+    style: of styles.STYLES, for varied poses; any without.
+    """
     shares = sample_shares(rng, variety)
     joints = mix_joints(shares)
     for _ in range(_TRIES):
-        style, stance = ("", "") if rng.random() >= variety else draw_style(rng)
-        bends = sample_bends(rng, style, stance)
+        drawn, stance = ("", "") if rng.random() >= variety else draw_style(rng, style)
+        bends = sample_bends(rng, drawn, stance)
         if is_clear(pose_bones(joints, bends)[1]):
             break
     young = np.clip(shares[load_body().target_names.index(_CHILD)], 0, 1)
     head = 1 + variety * (rng.normal(0, 0.025) + rng.uniform(0, 0.22) * young)
-    return Person(shares, bends, head, style, stance)
+    return Person(shares, bends, head, drawn, stance)
 
 
 def pose_person(person: Person) -> tuple[np.ndarray, np.ndarray]:
@@ -104,9 +109,9 @@ def mix_joints(shares: np.ndarray) -> np.ndarray:
     return body.base.joints + np.tensordot(shares, body.joint_targets, 1)
 
 
-def draw_style(rng: np.random.Generator) -> tuple[str, str]:
-    """Names of a style and, where that leaves the legs open, of a stance."""
-    style = _pick(rng, STYLES)
+def draw_style(rng: np.random.Generator, style: str = "") -> tuple[str, str]:
+    """A style, the one given if any, and a stance where that leaves the legs open."""
+    style = style or _pick(rng, STYLES)
     return style, _pick(rng, LEGS) if STYLES[style].legs is None else ""
 
 
