@@ -3,6 +3,7 @@
 Frame: continuous pixels, (y, x) order, pixel centres at +0.5, origin at the top left.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -101,29 +102,55 @@ class Corners(NamedTuple):
     row_share: np.ndarray  # [2, h] f32, which sum to 1
     column_share: np.ndarray  # [2, w] f32
 
-    @property
-    def share(self) -> np.ndarray:
-        """[4, h, w] f32, in the order of `read`."""
-        both = self.row_share[:, None, :, None] * self.column_share[None, :, None, :]
-        return both.reshape(4, *both.shape[2:])
+    def cut(self) -> tuple[tuple[slice, slice], "Corners"]:
+        """The stretch of the source that is read, and the corners within that alone."""
+        ends = [(index.min(), index.max() + 1) for index in (self.rows, self.columns)]
+        (top, _), (left, _) = ends
+        within = self._replace(rows=self.rows - top, columns=self.columns - left)
+        return tuple(slice(*pair) for pair in ends), within
 
-    def read(self, plane: np.ndarray) -> np.ndarray:
-        """[4, h, w] values of a source plane [H, W]."""
-        around = plane.take(self.rows, axis=0).take(self.columns, axis=2)
-        around = around.transpose(0, 2, 1, 3)
-        return around.reshape(4, *around.shape[2:])
+    def strips(self, pixels: int) -> Iterator["Corners"]:
+        """The window, whole rows of about so many pixels at a time."""
+        height = max(pixels // max(self.columns.shape[1], 1), 1)
+        for top in range(0, self.rows.shape[1], height):
+            some = np.s_[:, top : top + height]
+            yield self._replace(rows=self.rows[some], row_share=self.row_share[some])
+
+    def first(self, plane: np.ndarray) -> np.ndarray:
+        """[h, w] values of a source plane [H, W] above and left of each pixel."""
+        return plane.take(self.columns[0], axis=1).take(self.rows[0], axis=0)
+
+    def mean(self, plane: np.ndarray) -> np.ndarray:
+        """[h, w] f32 bilinear mean of a source plane [H, W] f32."""
+        left, right = (plane.take(index, axis=1) for index in self.columns)
+        plane = left * self.column_share[0] + right * self.column_share[1]
+        above, below = (plane.take(index, axis=0) for index in self.rows)
+        return above * self.row_share[0, :, None] + below * self.row_share[1, :, None]
+
+    def around(
+        self, y: np.ndarray, x: np.ndarray, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The four around some pixels: places in a source so wide, flat; shares. [4, n].
+
+        y, x: [n] in the window.
+        """
+        first = self.rows.take(y, axis=1) * width
+        place = first[:, None] + self.columns.take(x, axis=1)
+        down = self.row_share.take(y, axis=1)[:, None]
+        share = down * self.column_share.take(x, axis=1)
+        return place.reshape(4, -1), share.reshape(4, -1)
 
 
 def vote(labels: np.ndarray, share: np.ndarray) -> np.ndarray:
     """The label that has the largest share, of equals the first.
 
-    labels, share: [n, h, w].   Returns [h, w].
+    labels, share: [k, n].   Returns [n].
     """
-    won = labels[0].copy()
-    torn = (labels != won).any(0)
-    labels, share = labels[:, torn], share[:, torn]
-    support = np.stack([((labels == one) * share).sum(0) for one in labels])
-    won[torn] = np.take_along_axis(labels, support.argmax(0)[None], axis=0)[0]
+    won, most = labels[0], ((labels == labels[0]) * share).sum(0)
+    for one in labels[1:]:
+        support = ((labels == one) * share).sum(0)
+        won = np.where(support > most, one, won)
+        most = np.maximum(support, most)
     return won
 
 

@@ -6,7 +6,7 @@ left for the host is cutting each person's maps out of the canvas.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from ktn_jax.records import Prediction
 from ktn_jax.structs import Array, Fields, Instances
 
 STRIP = 1 << 16  # pixels that are read at once, so that large photographs stay in cache
+VALUES = (1, 2, 4)  # channels of _strip that are U, V and confidence
 Predict = Callable[[np.ndarray], Instances]  # [B, H, W, 3] u8 -> Instances
 
 
@@ -96,19 +97,14 @@ def _person(
     """Instance k, or None where its box holds no pixel of the image."""
     ends = to_image(instances.box[k].reshape(2, 2))
     (y0, x0), (y1, x1) = np.clip(np.floor(ends + 0.5).astype(int), 0, size).tolist()
-    height = max(STRIP // max(x1 - x0, 1), 1)
-    source, columns = instances.owner.shape, range(x0, x1)
-    strips = [
-        _strip(
-            k,
-            instances,
-            to_image.corners(source, range(top, min(top + height, y1)), columns),
-        )
-        for top in range(y0, y1, height)
-    ]
-    if not any(strip[..., 0].any() for strip in strips):
+    if y0 >= y1 or x0 >= x1:
         return None
-    maps = np.concatenate(strips)
+    at = to_image.corners(instances.owner.shape, range(y0, y1), range(x0, x1))
+    cuts = [some.cut() for some in at.strips(STRIP)]
+    strips = [_strip(_cut_out(k, instances, window), some) for window, some in cuts]
+    chart, u, v, parts, confidence = np.concatenate(strips, axis=1)
+    if not chart.any():
+        return None
     keypoints = instances.keypoints[k].copy()
     keypoints[:, :2] = to_image(keypoints[:, :2])
     return Prediction(
@@ -116,36 +112,77 @@ def _person(
         bbox=np.array([x0, y0, x1 - x0, y1 - y0], np.int32),
         score=float(instances.score[k]),
         quality=float(instances.quality[k]),
-        iuv=np.ascontiguousarray(maps[..., :3]),
-        parts=maps[..., 3].copy(),
+        iuv=np.stack([chart, u, v], axis=-1),
+        parts=parts,
         keypoints=keypoints,
         tag=None if instances.tag is None else instances.tag[k],
-        confidence=None if instances.confidence is None else maps[..., 4].copy(),
+        confidence=None if instances.confidence is None else confidence,
     )
 
 
-def _strip(k: int, instances: Instances, at: Corners) -> np.ndarray:
-    """[h, w, 5] u8 chart, 255 U, 255 V, part and confidence of one person's pixels.
+class _Own(NamedTuple):
+    """What a window of the canvas shows of one person."""
+
+    chart: np.ndarray  # [H, W] u8, 0 where it shows anything else
+    parts: np.ndarray  # [H, W] u8, likewise
+    values: tuple[np.ndarray, ...]  # [H, W] f32 each: 255 U, 255 V, confidence
+    torn: np.ndarray  # [H, W] bool, see _torn
+
+
+def _cut_out(k: int, instances: Instances, window: tuple[slice, slice]) -> _Own:
+    mine = instances.owner[window] == k
+    chart, parts = (x[window] * mine for x in (instances.chart, instances.parts))
+    planes = [instances.uv[..., 0], instances.uv[..., 1]]
+    if instances.confidence is not None:
+        planes.append(instances.confidence)
+    values = tuple(plane[window].astype(np.float32) for plane in planes)
+    return _Own(chart, parts, values, _torn(chart) | _torn(parts))
+
+
+def _torn(labels: np.ndarray) -> np.ndarray:
+    """Where a label and those to its right, below and between are not all alike. [H, W]."""
+    torn = np.zeros(labels.shape, bool)
+    right, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
+    torn[:, :-1] |= right
+    torn[:-1, :-1] |= right[1:] | down[:, 1:]
+    torn[:-1] |= down
+    return torn
+
+
+def _strip(own: _Own, at: Corners) -> np.ndarray:
+    """[5, h, w] u8 chart, 255 U, 255 V, part and confidence of one person's pixels.
+
+    Most pixels lie between four of the canvas that show the same; the others are weighed.
+    """
+    chart = at.first(own.chart)
+    out = np.zeros((5, *chart.shape), np.uint8)
+    out[0], out[3] = chart, at.first(own.parts)
+    for channel, plane in zip(VALUES, own.values, strict=False):
+        out[channel] = np.rint(at.mean(plane))
+        out[channel] *= chart > 0
+    torn = np.nonzero(at.first(own.torn))
+    out[:, *torn] = _weigh(own, at, *torn)
+    return out
+
+
+def _weigh(own: _Own, at: Corners, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """What some pixels show, as of _strip. y, x: [n] in the window. Returns [5, n] u8.
 
     A pixel is the person's if more than half of what it covers of the canvas is, so no two
     people share one. Its chart and its part are those that cover most of what is the
     person's; U, V and confidence are the mean over the canvas's pixels of that chart.
     """
-    share = at.share * (at.read(instances.owner) == k)
-    charts = at.read(instances.chart)
+    place, share = at.around(y, x, own.chart.shape[1])
+    charts = own.chart.take(place)
+    share *= charts > 0
     chart = vote(charts, share)
     same = share * (charts == chart)
     total = np.maximum(same.sum(0), np.finfo(np.float32).tiny)
-    planes = [instances.uv[..., 0], instances.uv[..., 1], instances.confidence]
-    u, v, confidence = (
-        0 if plane is None else np.rint((same * at.read(plane)).sum(0) / total)
-        for plane in planes
-    )
-    out = np.zeros((*chart.shape, 5), np.uint8)
-    parts = vote(at.read(instances.parts), share)
-    for channel, plane in enumerate((chart, u, v, parts, confidence)):
-        out[..., channel] = plane
-    return out * (share.sum(0) > 0.5)[..., None]
+    out = np.zeros((5, len(y)), np.uint8)
+    out[0], out[3] = chart, vote(own.parts.take(place), share)
+    for channel, plane in zip(VALUES, own.values, strict=False):
+        out[channel] = np.rint((same * plane.take(place)).sum(0) / total)
+    return out * (share.sum(0) > 0.5)
 
 
 def host(instances: Instances) -> Instances:
