@@ -15,11 +15,16 @@ CANVAS = 64
 
 @pytest.fixture(scope="module")
 def small_network():
-    """The smallest network and fresh weights."""
+    """The smallest network, and weights among which none says nothing."""
     model = tiny.get_config().model.to_dict()
     model |= {"widths": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "width": 8, "head_depth": 1}
-    network = build_network(model)
-    return network, init_variables(network, 0, CANVAS)
+    network = build_network({**model, "wide": 32, "context": 1})
+    variables = init_variables(network, 0, CANVAS)
+    key = jax.random.key(1)
+    more = jax.tree.map(
+        lambda x: x + 0.05 * jax.random.normal(key, x.shape), variables["params"]
+    )
+    return network, {**variables, "params": more}
 
 
 def test_onnxruntime_gives_the_fields_of_the_network(small_network, tmp_path):
