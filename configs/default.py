@@ -77,7 +77,7 @@ def get_config() -> ConfigDict:
                 "flip_test": False,  # predict on the mirror image too, take the mean
                 "empty_images": False,  # train on images that show nobody, too
                 "threads": 4,  # that read and transform images
-                "cache": 0,  # images kept parsed in memory; for small data sets
+                "cache": 0,  # images kept parsed in memory, 3 bytes a pixel and labels
             },
             "augment": {
                 "scale_min": 0.5,  # of the scale that fits the image into the canvas
