@@ -113,10 +113,10 @@ def _person(
         score=float(instances.score[k]),
         quality=float(instances.quality[k]),
         iuv=np.stack([chart, u, v], axis=-1),
-        parts=parts,
+        parts=parts.copy(),  # a view would keep all five
         keypoints=keypoints,
         tag=None if instances.tag is None else instances.tag[k],
-        confidence=None if instances.confidence is None else confidence,
+        confidence=None if instances.confidence is None else confidence.copy(),
     )
 
 
