@@ -13,6 +13,7 @@ import pytest
 from configs import tiny
 from ktn_jax.errors import UserError
 from ktn_jax.graph import Graph, build_graph, empty_graph
+from ktn_jax.models.context import HEAD_WIDTH, WAVELENGTHS, Attention
 from ktn_jax.models.decoder import MID
 from ktn_jax.models.fpn import FPN, HRFPN
 from ktn_jax.models.heads import Head, Raise, ScaleConvs
@@ -365,6 +366,67 @@ def test_a_wide_map_is_the_sum_of_all_backbones_levels_normalised():
 def test_a_wide_map_needs_a_decoder_at_stride_4():
     with pytest.raises(UserError, match=r"model\.wide=16 .* set --config\.model\.wide=0"):
         small_network(wide=16, fine=8)
+
+
+def test_attention_is_what_a_loop_over_pairs_of_cells_says():
+    """Pairs of channels as complex numbers, turned by how far two cells are apart."""
+    rng = np.random.default_rng(0)
+    h, w, width, size = 3, 5, 64, HEAD_WIDTH
+    module, x = Attention(width), rng.normal(size=(2, h, w, width)).astype(np.float32)
+    params = module.init(jax.random.key(0), x)["params"]
+    assert not module.apply({"params": params}, x).any()  # at first nothing
+    out = rng.normal(size=(width, width)).astype(np.float32)
+    params = {**params, "project": {"kernel": jnp.asarray(out)}}
+    groups = x.reshape(2, h * w, width // 8, 8)
+    mean, var = (f(groups, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    normal = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(2, h, w, width)
+    query, key, value = (normal @ params[n]["kernel"] for n in ("query", "key", "value"))
+    first, last = WAVELENGTHS
+    waves = [first * (last / first) ** (i / (size // 4 - 1)) for i in range(size // 4)]
+    cells = list(itertools.product(range(h), range(w)))
+    expected = np.zeros_like(x)
+    for image, head, here in itertools.product(range(2), range(2), cells):
+        part = slice(head * size, (head + 1) * size)
+        scores = []
+        for there in cells:
+            a, b = query[image][here][part], key[image][there][part]
+            halves = zip(a.reshape(2, 2, -1), b.reshape(2, 2, -1), strict=True)
+            score = 0.0
+            for axis, ((ar, ai), (br, bi)) in enumerate(halves):
+                turn = 2j * np.pi * (there[axis] - here[axis]) / np.array(waves)
+                score += ((ar - 1j * ai) * (br + 1j * bi) * np.exp(turn)).real.sum()
+            scores.append(score / np.sqrt(size))
+        weights = np.exp(scores) / np.exp(scores).sum()
+        seen = sum(p * value[image][c][part] for p, c in zip(weights, cells, strict=True))
+        expected[image][here] += seen @ out[part]
+    ours = module.apply({"params": params}, x)
+    np.testing.assert_allclose(ours, expected, atol=2e-4)
+
+
+def test_context_begins_as_nothing_and_reads_c4_and_c5_of_every_backbone():
+    rng = np.random.default_rng(0)
+    both = [
+        [rng.normal(size=(1, n, 2 * n, c)).astype(np.float32) for n in (16, 8, 4)]
+        for c in (3, 5)
+    ]
+    plain, module = WideMap(32), WideMap(32, context=1)
+    params = module.init(jax.random.key(0), *both)["params"]
+    without = {k: v for k, v in params.items() if k != "context"}
+    expected = plain.apply({"params": without}, *both)
+    np.testing.assert_array_equal(module.apply({"params": params}, *both), expected)
+    alive = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), params)
+    seen = module.apply({"params": alive}, *both)
+    for backbone, level in itertools.product((0, 1), (4, 5)):
+        lateral = f"lateral{level}_{backbone}"
+        deaf = {**alive["context"], lateral: {"kernel": 0 * alive[lateral]["kernel"]}}
+        others = module.apply({"params": {**alive, "context": deaf}}, *both)
+        assert not np.allclose(others, seen)
+
+
+@pytest.mark.parametrize("wide", [0, 48])
+def test_context_needs_a_wide_map_of_whole_attention_heads(wide):
+    with pytest.raises(UserError, match=rf"multiple of 32 \(it is {wide}\)"):
+        small_network(wide=wide, context=1)
 
 
 @pytest.mark.parametrize("module", [FPN, HRFPN, MID])

@@ -18,7 +18,7 @@ def small_network():
     """The smallest network, and weights among which none says nothing."""
     model = tiny.get_config().model.to_dict()
     model |= {"widths": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "width": 8, "head_depth": 1}
-    network = build_network({**model, "wide": 8})
+    network = build_network({**model, "wide": 32, "context": 1})
     variables = init_variables(network, 0, CANVAS)
     key = jax.random.key(1)
     more = jax.tree.map(

@@ -18,6 +18,7 @@ from ktn_jax.models.backbone import (
     build_pyramid,
     normalise,
 )
+from ktn_jax.models.context import HEAD_WIDTH
 from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.heads import Head
 from ktn_jax.models.layers import recomputed
@@ -62,6 +63,7 @@ class KTN(nn.Module):
     fine: int = 0  # channels at stride 4 where decoder and head work at 8; 0: all at 4
     prior: str = ""  # a second backbone that joins the pyramid; "": none
     wide: int = 0  # channels of a second map, at stride 8, beside the decoder's; 0: none
+    context: int = 0  # rounds of attention within that map, at stride 16
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -95,7 +97,9 @@ class KTN(nn.Module):
             detail = levels[0]
         elif self.wide:
             both = (maps[1:] for maps in (levels, *prior))
-            wide = recomputed(WideMap, self.remat)(self.wide, dtype, name="wide")(*both)
+            wide = recomputed(WideMap, self.remat)(
+                self.wide, self.context, dtype, name="wide"
+            )(*both)
         return head(x, detail, wide)
 
     def _prior(self, image: Array) -> tuple[tuple[Array, ...], ...]:
@@ -150,6 +154,12 @@ def build_network(model: Mapping[str, Any]) -> KTN:
         raise UserError(
             f"model.wide={network.wide} goes beside a decoder at stride 4, and with "
             f"model.fine={network.fine} it works at stride 8; set --config.model.wide=0"
+        )
+    if network.context and (not network.wide or network.wide % HEAD_WIDTH):
+        raise UserError(
+            f"model.context={network.context} is attention within the wide map, in heads "
+            f"of {HEAD_WIDTH} channels; set --config.model.wide to a multiple of "
+            f"{HEAD_WIDTH} (it is {network.wide}), or --config.model.context=0"
         )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from ktn_jax.models.context import Context
 from ktn_jax.models.layers import (
     WideningBlock,
     conv1x1,
@@ -31,6 +32,7 @@ class WideMap(nn.Module):
     """All backbones' C3 to C5 -> one map at stride 8, from before anybody is told apart."""
 
     width: int
+    context: int = 0  # rounds of attention at stride 16
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -45,6 +47,9 @@ class WideMap(nn.Module):
                 for i, levels in enumerate(backbones)
             )
             above = here if above is None else here + upsample_nearest(above)
+            if level == 4 and self.context:
+                look = Context(self.width, self.context, self.dtype, name="context")
+                above += look(*(levels[1:] for levels in backbones))
         x = nn.relu(group_norm(self.width, dtype=self.dtype, name="norm")(above))
         for i in range(PERSON_BLOCKS):
             x = WideningBlock(self.width, dtype=self.dtype, name=f"block{i}")(x)
