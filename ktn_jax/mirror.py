@@ -25,8 +25,13 @@ def mirror_fields(fields: Fields) -> Fields:
 
 
 def average(one: Fields, other: Fields) -> Fields:
-    """The mean of two Fields of one image: logits, not labels."""
-    return jax.tree.map(lambda a, b: (a + b) / 2, one, other)
+    """The mean of two Fields of one image: logits, not labels; tags [..., T] become 2 T.
+
+    Tags are free: what rises from left to right falls in a mirror, and a mean of both says
+    nothing. Side by side their squared distances are the mean of both images'.
+    """
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, one, other)
+    return mean.replace(tag=jnp.sqrt(0.5) * jnp.concatenate([one.tag, other.tag], axis=-1))
 
 
 def flip(image: Array) -> Array:

@@ -58,3 +58,16 @@ def test_the_average_of_a_pair_lies_half_way():
     one, other = random_fields(1), random_fields(2)
     mean = mirror.average(one, other)
     np.testing.assert_allclose(mean.uv, (np.asarray(one.uv) + other.uv) / 2, atol=1e-6)
+
+
+def test_tags_tell_people_apart_by_the_mean_of_both_images_whatever_their_signs():
+    """Distances by each image's own tags; a mirror image's may well be the negatives."""
+    rng = np.random.default_rng(3)
+    one = random_fields(1)
+    for theirs in (-one.tag, jnp.asarray(rng.normal(size=one.tag.shape), jnp.float32)):
+        both = np.asarray(mirror.average(one, one.replace(tag=theirs)).tag)
+        cells = [np.asarray(tag).reshape(-1, tag.shape[-1]) for tag in (one.tag, theirs)]
+        own = [np.square(tag[:, None] - tag[None]).sum(-1) for tag in cells]
+        flat = both.reshape(-1, both.shape[-1])
+        apart = np.square(flat[:, None] - flat[None]).sum(-1)
+        np.testing.assert_allclose(apart, (own[0] + own[1]) / 2, atol=1e-3)
