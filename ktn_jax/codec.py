@@ -156,7 +156,7 @@ class Codec:
         valid = (score > self.min_score) & ~grouping.find_repeated(
             belongs, score, self.max_overlap
         )
-        owner, surface = self._label(fields, fit, valid)
+        owner, surface = self._label(fields, grouping.doubt(fit, score), valid)
         box, seen = grouping.find_boxes(owner, found, self.box_quantile)
         valid &= seen
         return Instances(

@@ -17,6 +17,7 @@ Array = jax.Array
 WORST_FIT = -9.0  # logits of belonging end here, so that one cell cannot spoil its
 # neighbours' pixels when logits are interpolated
 NEAR_ZERO = 1e-6
+SURE = 0.1  # score from which on an instance claims pixels as any other does
 
 
 def find_peaks(center: Array) -> Array:
@@ -80,6 +81,15 @@ def find_repeated(belongs: Array, score: Array, max_overlap: float) -> Array:
     better = jnp.tril(overlap, -1)  # row i: overlaps with the better ones
     own = better.max(1)  # how much the rival itself repeats somebody
     return (better * (1 - own[None])).max(1) > max_overlap
+
+
+def doubt(fit: Array, score: Array) -> Array:
+    """[K, h, w] fits, lower by log(SURE / score) where an instance's score is below SURE.
+
+    fit: [K, h, w] logits.   score: [K]. A prior: a piece that is hardly anybody, and that a
+    reader will leave out by its score, leaves a head to the person whose it may well be.
+    """
+    return fit + jnp.log(jnp.clip(score / SURE, NEAR_ZERO, 1))[:, None, None]
 
 
 def assign(fit: Array, valid: Array, floor: Array) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
+from ktn_jax import grouping
 from ktn_jax.anatomy import UNKNOWN_PART
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
@@ -240,3 +241,43 @@ def test_scores_count_the_mean_probability_of_the_likeliest_chart():
         likeliest = 1 / (1 + np.exp(-0.4 * slot))  # of 24: e^height against 23
         np.testing.assert_allclose(new / old, likeliest, rtol=5e-3)
     assert (np.diff(sure.score[0]) <= 0).all()
+
+
+def test_a_doubtful_person_leaves_disputed_pixels_to_a_surer_one():
+    """A strip of a's votes a little nearer to b; b has it only where b is somebody."""
+    boxes = SCENES["two apart"]
+    targets = CODEC.encode(scene(boxes, SIZE), (SIZE, SIZE))
+    fields = perfect_fields(
+        targets, sorted(boxes, key=lambda b: (b[0] - b[2]) * (b[3] - b[1]))
+    )
+    owner, anchors = np.asarray(targets.owner), targets.anchors[:2]
+    size = STRIDE * np.sqrt([(owner == k).sum() for k in (0, 1)])
+    sigma = 0.4 * size
+    share = np.linspace(0, 1, 1001)  # of the way from a to b
+    way = (anchors[1] - anchors[0])[None] * share[:, None]
+    far = np.square(way).sum(1) / (2 * sigma[0] ** 2)
+    near = np.square(way - way[-1]).sum(1) / (2 * sigma[1] ** 2)
+    vote = anchors[0] + way[np.argmin(np.abs(far - near - 0.35))]
+    strip = np.zeros(owner.shape, bool)
+    first = np.argwhere(owner == 0)[:, 0].min()
+    strip[first + 1 : first + 6] = True  # its middle row knows no others
+    strip &= owner == 0
+    centers = (np.stack(np.indices(owner.shape), -1) + 0.5) * STRIDE
+    offset = np.where(strip[..., None], vote - centers, fields.offset[0])
+    fields = fields.replace(offset=offset[None].astype(np.float32), tag=0 * fields.tag)
+    y, x = STRIDE * np.argwhere(strip).mean(0).astype(int) + 1
+    for quality, expected in ((6.0, 1), (np.log(0.065 / 0.935), 0)):
+        unsure = np.where(owner == 1, quality, 6.0)[None].astype(np.float32)
+        found = jax.jit(CODEC.decode)(fields.replace(quality=unsure))
+        at = [found.owner[0, *anchor] for anchor in anchors.astype(int)]
+        assert found.valid[0].sum() == 2 and at[0] != at[1]
+        assert found.owner[0, y, x] == at[expected]
+
+
+def test_a_score_below_sure_lowers_fits_by_its_logarithm():
+    fit = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    score = np.array([0.9, grouping.SURE, grouping.SURE / 2, 0.0], np.float32)
+    ours = np.asarray(grouping.doubt(fit, score))
+    np.testing.assert_array_equal(ours[:2], fit[:2])
+    np.testing.assert_allclose(ours[2], fit[2] - np.log(2), rtol=1e-5)
+    assert np.isfinite(ours[3]).all() and (ours[3] < fit[3] - 10).all()
