@@ -156,7 +156,7 @@ class Codec:
         valid = (score > self.min_score) & ~grouping.find_repeated(
             belongs, score, self.max_overlap
         )
-        owner, surface = self._label(fields, grouping.doubt(fit, score), valid)
+        owner, surface = self._label(fields, fit, grouping.claim(score), valid)
         box, seen = grouping.find_boxes(owner, found, self.box_quantile)
         valid &= seen
         return Instances(
@@ -172,16 +172,16 @@ class Codec:
         )
 
     def _label(
-        self, fields: Fields, fit: Array, valid: Array
+        self, fields: Fields, fit: Array, claims: Array, valid: Array
     ) -> tuple[Array, dict[str, Array]]:
         """Instance, chart, (U, V), part and confidence of every canvas pixel.
 
-        fit: [K, h, w] logits of belonging. Logits, not labels, are brought to full
-        resolution (as the paper's heads do).
+        fit: [K, h, w] logits of belonging.   claims: [K], see grouping.assign. Logits, not
+        labels, are brought to full resolution (as the paper's heads do).
         """
         mask = jax.nn.sigmoid(maps.upsample(fields.mask))
         height, width = mask.shape
-        owner = grouping.assign(fit, valid, jnp.log(self.min_posterior))
+        owner = grouping.assign(fit, claims, valid, jnp.log(self.min_posterior))
         owner = jnp.where(mask > self.mask_threshold, owner, -1)
         someone = owner >= 0
         # background is decided by the mask, so that only true charts and parts compete

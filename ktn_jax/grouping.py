@@ -83,19 +83,20 @@ def find_repeated(belongs: Array, score: Array, max_overlap: float) -> Array:
     return (better * (1 - own[None])).max(1) > max_overlap
 
 
-def doubt(fit: Array, score: Array) -> Array:
-    """[K, h, w] fits, lower by log(SURE / score) where an instance's score is below SURE.
+def claim(score: Array) -> Array:
+    """[K] what is added to an instance's fits where others want the pixel: <= 0.
 
-    fit: [K, h, w] logits.   score: [K]. A prior: a piece that is hardly anybody, and that a
-    reader will leave out by its score, leaves a head to the person whose it may well be.
+    log(score / SURE) below SURE. A prior: a piece that is hardly anybody, and that a reader
+    will leave out by its score, leaves a head to the person whose it may well be.
     """
-    return fit + jnp.log(jnp.clip(score / SURE, NEAR_ZERO, 1))[:, None, None]
+    return jnp.log(jnp.clip(score / SURE, NEAR_ZERO, 1))
 
 
-def assign(fit: Array, valid: Array, floor: Array) -> Array:
+def assign(fit: Array, claims: Array, valid: Array, floor: Array) -> Array:
     """[H, W] i8 the valid instance that a pixel fits best, -1 where none exceeds floor.
 
-    fit: [K, h, w]. Fits are interpolated, not votes: half-way between two people's cells
+    fit: [K, h, w].   claims: [K], added to fits when they are compared, not at the floor.
+    Fits are interpolated, not votes: half-way between two people's cells
     the mean of their votes points at a third place, the mean of their fits does not.
     A loop with a running best: no [K, H, W] array is ever built.
     """
@@ -103,11 +104,12 @@ def assign(fit: Array, valid: Array, floor: Array) -> Array:
     def step(k: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
         top, owner = best
         here = maps.upsample(fit[k])
-        wins = (here > top) & valid[k]
-        return jnp.where(wins, here, top), jnp.where(wins, k, owner).astype(jnp.int8)
+        claimed = here + claims[k]
+        wins = (claimed > top) & (here > floor) & valid[k]
+        return jnp.where(wins, claimed, top), jnp.where(wins, k, owner).astype(jnp.int8)
 
     shape = (fit.shape[1] * STRIDE, fit.shape[2] * STRIDE)
-    start = (jnp.full(shape, floor), jnp.full(shape, -1, jnp.int8))
+    start = (jnp.full(shape, -jnp.inf), jnp.full(shape, -1, jnp.int8))
     return jax.lax.fori_loop(0, valid.shape[0], step, start)[1]
 
 

@@ -274,10 +274,18 @@ def test_a_doubtful_person_leaves_disputed_pixels_to_a_surer_one():
         assert found.owner[0, y, x] == at[expected]
 
 
-def test_a_score_below_sure_lowers_fits_by_its_logarithm():
-    fit = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+def test_a_score_below_sure_lowers_a_claim_by_its_logarithm():
     score = np.array([0.9, grouping.SURE, grouping.SURE / 2, 0.0], np.float32)
-    ours = np.asarray(grouping.doubt(fit, score))
-    np.testing.assert_array_equal(ours[:2], fit[:2])
-    np.testing.assert_allclose(ours[2], fit[2] - np.log(2), rtol=1e-5)
-    assert np.isfinite(ours[3]).all() and (ours[3] < fit[3] - 10).all()
+    claim = np.asarray(grouping.claim(score))
+    np.testing.assert_allclose(claim[:3], [0, 0, -np.log(2)], atol=1e-6)
+    assert -20 < claim[3] < -10
+
+
+def test_nobody_loses_undisputed_pixels_by_a_low_score():
+    people = scene(SCENES["two apart"], SIZE)
+    fields = perfect_fields(CODEC.encode(people, (SIZE, SIZE)), SCENES["two apart"])
+    fields = fields.replace(tag=0 * fields.tag)
+    lax = jax.jit(dataclasses.replace(CODEC, min_score=1e-6).decode)
+    sure, unsure = (lax(fields.replace(quality=fields.quality - less)) for less in (0, 16))
+    assert unsure.score.max() < 1e-3 and unsure.valid.sum() == sure.valid.sum() == 2
+    np.testing.assert_array_equal(unsure.owner >= 0, sure.owner >= 0)
