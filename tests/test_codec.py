@@ -285,7 +285,9 @@ def test_nobody_loses_undisputed_pixels_by_a_low_score():
     people = scene(SCENES["two apart"], SIZE)
     fields = perfect_fields(CODEC.encode(people, (SIZE, SIZE)), SCENES["two apart"])
     fields = fields.replace(tag=0 * fields.tag)
-    lax = jax.jit(dataclasses.replace(CODEC, min_score=1e-6).decode)
-    sure, unsure = (lax(fields.replace(quality=fields.quality - less)) for less in (0, 16))
+    decode = jax.jit(dataclasses.replace(CODEC, min_score=1e-6).decode)
+    sure, unsure = (
+        decode(fields.replace(quality=fields.quality - less)) for less in (0, 16)
+    )
     assert unsure.score.max() < 1e-3 and unsure.valid.sum() == sure.valid.sum() == 2
     np.testing.assert_array_equal(unsure.owner >= 0, sure.owner >= 0)
