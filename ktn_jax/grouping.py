@@ -96,9 +96,9 @@ def assign(fit: Array, claims: Array, valid: Array, floor: Array) -> Array:
     """[H, W] i8 the valid instance that a pixel fits best, -1 where none exceeds floor.
 
     fit: [K, h, w].   claims: [K], added to fits when they are compared, not at the floor.
-    Fits are interpolated, not votes: half-way between two people's cells
-    the mean of their votes points at a third place, the mean of their fits does not.
-    A loop with a running best: no [K, H, W] array is ever built.
+    Fits are interpolated, not votes: half-way between two people's cells the mean of their
+    votes points at a third place, the mean of their fits does not. A loop with a running
+    best: no [K, H, W] array is ever built.
     """
 
     def step(k: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
