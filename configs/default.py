@@ -94,6 +94,7 @@ def get_config() -> ConfigDict:
             "loss": {  # weights, by the names of losses.TERMS
                 "chart": 1.0,
                 "uv": 20.0,
+                "surface": 0.0,  # ours: charts and (U, V) by how near they come
                 "parts": 2.0,
                 "mask": 5.0,
                 "keypoints": 0.1,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ktn_jax import embedding, maps
+from ktn_jax import embedding, geodesic, maps
 from ktn_jax.anatomy import NUM_CHARTS, UNKNOWN_PART
 from ktn_jax.geometry import STRIDE
 from ktn_jax.structs import Fields, Mean, Targets
@@ -50,6 +50,29 @@ def uv(fields: Fields, targets: Targets) -> Mean:
     valid = targets.points_valid[..., None]
     error = jnp.where(valid, predicted - targets.points_uv, 0.0)
     return _mean(optax.huber_loss(error).sum(-1), targets.points_valid)
+
+
+def surface(fields: Fields, targets: Targets) -> Mean:
+    """1 - the similarity to annotated points that charts and (U, V) let expect. Ours.
+
+    GPS minds how far a point lies from the truth, not on which chart. So a chart that is
+    wrong is told off less where it comes near, and its (U, V), which nothing else teaches
+    there, learns to be its nearest point: the more, the likelier the chart is thought.
+    """
+    sample = jax.vmap(maps.sample_points)
+    valid = targets.points_valid[..., None]
+    logits = jnp.where(valid, sample(fields.chart, targets.points_yx), 0.0)
+    rows = fields.uv.reshape(*fields.chart.shape[:3], 2 * NUM_CHARTS)
+    rows = jnp.where(valid, sample(rows, targets.points_yx), 0.0)
+    found = geodesic.locate(rows.reshape(*logits.shape, 2)[..., 1:, :])  # [B, N, 24, D]
+    on_each = geodesic.locate(
+        jnp.broadcast_to(targets.points_uv[..., None, :], (*found.shape[:-1], 2))
+    )
+    label = jax.nn.one_hot(targets.points_chart - 1, NUM_CHARTS - 1)
+    truth = jnp.einsum("...c,...cd->...d", label, on_each)
+    apart = jnp.square(found - truth[..., None, :]).sum(-1)
+    expected = (jax.nn.softmax(logits[..., 1:]) * geodesic.similarity(apart)).sum(-1)
+    return _mean(1 - expected, targets.points_valid)
 
 
 def parts(fields: Fields, targets: Targets) -> Mean:
@@ -173,11 +196,12 @@ def quality(fields: Fields, targets: Targets) -> Mean:
 TERMS: dict[str, Callable[[Fields, Targets], Mean]] = {
     term.__name__: term
     for term in (
-        chart, uv, parts, mask, keypoints,
+        chart, uv, surface, parts, mask, keypoints,
         center, instance, offset, bandwidth, tag, quality,
     )
 }  # fmt: skip
-SURFACE_TERMS = ("chart", "uv", "parts")  # those that only DensePose's annotations teach
+# those that only DensePose's annotations teach
+SURFACE_TERMS = ("chart", "uv", "surface", "parts")
 
 
 def all_terms(fields: Fields, targets: Targets) -> dict[str, Mean]:
