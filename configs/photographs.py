@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
     config.model.update(wide=128, context=2)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
     config.codec.bandwidth_scale = 0.8
-    config.loss.update(tag=0.5, chart=2.0, instance=4.0, offset=2.0, bandwidth=1.0)
+    config.loss.update(tag=0.5, chart=2.0, surface=4.0)
+    config.loss.update(instance=4.0, offset=2.0, bandwidth=1.0)
     config.data.update(canvas=192, eval_canvas=256, batch_size=16, eval_batch_size=4)
     config.data.update(threads=1, flip_test=True, empty_images=True, cache=12_000)
     config.augment.update(scale_min=0.6, scale_max=2.0, color=0.5, stretch=0.15)

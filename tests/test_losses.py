@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.interpolate import RegularGridInterpolator
 
-from ktn_jax import losses
+from ktn_jax import geodesic, losses
 from ktn_jax.anatomy import UNKNOWN_PART
 from ktn_jax.geometry import STRIDE
 from ktn_jax.structs import Fields
@@ -68,6 +69,60 @@ def test_surface_terms_equal_a_loop(targets):
     assert count == 60  # two people of 30 points
     assert found["chart"] == pytest.approx(chart / count, rel=1e-5)
     assert found["uv"] == pytest.approx(uv / count, rel=1e-5)
+
+
+def place(chart, uv):
+    """Geodesic coordinates of a point, by scipy."""
+    points = geodesic.load_points()[chart - 1]
+    middles = (np.arange(len(points)) + 0.5) / len(points)
+    look = RegularGridInterpolator((middles, middles), points)
+    return look(np.clip(uv, middles[0], middles[-1]))[0]
+
+
+def test_the_surface_term_expects_over_all_charts(targets):
+    fields = random_fields()
+    total, count = 0.0, 0
+    for b in range(2):
+        for n in np.flatnonzero(targets.points_valid[b]):
+            at, label = targets.points_yx[b, n], targets.points_chart[b, n]
+            likely = np.exp(bilinear(np.asarray(fields.chart[b]), at)[1:])
+            uv = bilinear(np.asarray(fields.uv[b]), at)
+            truth = place(label, targets.points_uv[b, n])
+            for chart, weight in enumerate(likely / likely.sum(), 1):
+                squared = np.square(place(chart, uv[chart]) - truth).sum()
+                total += weight * (1 - np.exp(-squared / (2 * geodesic.SCALE**2)))
+            count += 1
+    assert values(fields, targets)["surface"] == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_wrong_chart_learns_its_nearest_point(targets):
+    """Descent on (U, V) of another chart than the true one ends near the seam."""
+    forearm, other = 19, 21  # both sides of the left lower arm
+    one = jax.tree.map(lambda x: x[:1], targets)
+    one = one.replace(
+        points_chart=np.where(one.points_valid, forearm, 0),
+        points_uv=np.where(one.points_valid[..., None], np.float32((0.2, 0.4)), 0),
+    )
+    fields = random_fields(images=1)
+    fields = fields.replace(
+        chart=jnp.zeros_like(fields.chart).at[..., other].set(20.0),
+        uv=jnp.full_like(fields.uv, 0.5),
+    )
+
+    def loss(uv):
+        return losses.surface(fields.replace(uv=uv), one).total
+
+    uv, descend = fields.uv, jax.jit(jax.grad(loss))
+    for _ in range(300):
+        uv = uv - 0.02 * descend(uv)
+    truth = place(forearm, (0.2, 0.4))
+    grid = np.stack(np.meshgrid(*2 * [np.linspace(0, 1, 41)], indexing="ij"), -1)
+    nearest = min(np.linalg.norm(place(other, at) - truth) for at in grid.reshape(-1, 2))
+    at = one.points_yx[0][one.points_valid[0]][0]
+    found = np.linalg.norm(place(other, bilinear(np.asarray(uv[0]), at)[other]) - truth)
+    start = np.linalg.norm(place(other, (0.5, 0.5)) - truth)
+    assert nearest < start - 0.02  # so that there is something to learn
+    assert found < nearest + 0.005
 
 
 def test_dense_terms_equal_a_loop(targets):
