@@ -37,12 +37,29 @@ def locate(uv: Array) -> Array:
     Linear between the grid's points, the nearest one beyond them.
     """
     points = load_points()
-    size = points.shape[1]
-    cell = jnp.clip(uv * size - 0.5, 0, size - 1)
-    # hats and products, not gathers: 24 x G x G terms a cell cost little on any device
-    hats = jnp.maximum(1 - jnp.abs(cell[..., None] - jnp.arange(size)), 0)  # [..., 2, G]
+    hats = _hats(uv, points.shape[1])  # [..., 24, 2, G]
     along_v = jnp.einsum("...cv,cuvd->...cud", hats[..., 1, :], points)
     return jnp.einsum("...cu,...cud->...cd", hats[..., 0, :], along_v)
+
+
+def locate_on(chart: Array, uv: Array) -> Array:
+    """Geodesic coordinates of points, each on one chart. [...] 1..24, [..., 2] -> [..., D].
+
+    As of `locate`; a chart of 0 gives no place that means anything.
+    """
+    points = load_points()
+    hats = _hats(uv, points.shape[1])
+    own = jnp.asarray(points)[chart - 1]  # [..., G, G, D]
+    return jnp.einsum("...u,...v,...uvd->...d", hats[..., 0, :], hats[..., 1, :], own)
+
+
+def _hats(uv: Array, size: int) -> Array:
+    """[..., 2, size] how much each of the grid's rows and columns has to say of points.
+
+    Hats and products, not gathers: 24 x G x G terms a cell cost little on any device.
+    """
+    cell = jnp.clip(uv * size - 0.5, 0, size - 1)
+    return jnp.maximum(1 - jnp.abs(cell[..., None] - jnp.arange(size)), 0)
 
 
 def similarity(squared: Array) -> Array:

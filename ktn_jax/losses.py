@@ -65,11 +65,7 @@ def surface(fields: Fields, targets: Targets) -> Mean:
     rows = fields.uv.reshape(*fields.chart.shape[:3], 2 * NUM_CHARTS)
     rows = jnp.where(valid, sample(rows, targets.points_yx), 0.0)
     found = geodesic.locate(rows.reshape(*logits.shape, 2)[..., 1:, :])  # [B, N, 24, D]
-    on_each = geodesic.locate(
-        jnp.broadcast_to(targets.points_uv[..., None, :], (*found.shape[:-1], 2))
-    )
-    label = jax.nn.one_hot(targets.points_chart - 1, NUM_CHARTS - 1)
-    truth = jnp.einsum("...c,...cd->...d", label, on_each)
+    truth = geodesic.locate_on(targets.points_chart, targets.points_uv)
     apart = jnp.square(found - truth[..., None, :]).sum(-1)
     expected = (jax.nn.softmax(logits[..., 1:]) * geodesic.similarity(apart)).sum(-1)
     return _mean(1 - expected, targets.points_valid)
@@ -227,7 +223,9 @@ def weigh(terms: Mapping[str, Mean], weights: Mapping[str, float]) -> tuple[Arra
     losses over devices is the loss, and the sum of the gradients the gradient.
     """
     means = {name: t.total / jnp.maximum(t.count, 1) for name, t in terms.items()}
-    return sum(weights[name] * mean for name, mean in means.items()), means
+    # what weighs nothing is told, too, but nobody works out its gradient
+    weighed = [weights[name] * mean for name, mean in means.items() if weights[name]]
+    return sum(weighed, jnp.zeros(())), means
 
 
 # --- shared arithmetic ----------------------------------------------------------

@@ -53,6 +53,13 @@ def test_a_grid_point_lies_where_the_table_says_and_between_is_linear():
     np.testing.assert_allclose(geodesic.locate(uv), points[:, 0, -1], atol=1e-5)
 
 
+def test_a_point_of_one_chart_lies_where_all_charts_put_it():
+    rng = np.random.default_rng(2)
+    chart, uv = rng.integers(1, 25, (3, 40)), rng.random((3, 40, 2)).astype(np.float32)
+    found = np.asarray(jax.jit(geodesic.locate_on)(chart, uv)).reshape(120, -1)
+    np.testing.assert_allclose(found, places(chart.ravel(), uv.reshape(-1, 2)), atol=1e-5)
+
+
 def test_expected_similarity_is_a_mean_over_where_the_truth_may_be():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(3, 5, 24)).astype(np.float32) * 2

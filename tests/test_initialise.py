@@ -9,7 +9,7 @@ from flax import traverse_util
 
 import train as train_script
 from configs import default, keypoints
-from ktn_jax import checkpoint, initialise, losses, optim, training
+from ktn_jax import checkpoint, initialise, optim, training
 from ktn_jax.data.coco_directory import DataError
 from ktn_jax.errors import UserError
 from ktn_jax.models.network import build_network, init_variables
@@ -78,7 +78,7 @@ def test_keypoints_differ_from_the_default_in_what_is_learnt_and_from_what():
     assert {k for k in base if ours[k] != base[k]} == {"loss", "data", "codec"}
     assert not ours["codec"]["chart_score"]  # of charts that nothing teaches
     off = {k for k, weight in ours["loss"].items() if weight == 0}
-    assert off == set(losses.SURFACE_TERMS)
+    assert off == {"chart", "uv", "surface", "parts"}
     assert {k: v for k, v in ours["loss"].items() if k not in off} == {
         k: v for k, v in base["loss"].items() if k not in off
     }

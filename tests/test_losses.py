@@ -9,7 +9,7 @@ from scipy.interpolate import RegularGridInterpolator
 from ktn_jax import geodesic, losses
 from ktn_jax.anatomy import UNKNOWN_PART
 from ktn_jax.geometry import STRIDE
-from ktn_jax.structs import Fields
+from ktn_jax.structs import Fields, Mean
 from tests.scenes import CODEC, perfect_fields, scene
 
 SIZE = 64
@@ -190,6 +190,18 @@ def test_right_fields_have_next_to_no_loss():
     assert max(small.values()) < 0.05, small
     assert found["quality"] < 0.3
     assert found["chart"] < 0.8 and found["surface"] < 0.2  # points between two bands
+
+
+def test_what_weighs_nothing_is_told_and_changes_nothing():
+    def loss(x, weights):
+        terms = {"a": Mean(3 * x, 2.0), "b": Mean(jnp.sqrt(x - 1), 0.0)}
+        return losses.weigh(terms, weights)
+
+    whole = jax.value_and_grad(loss, has_aux=True)
+    (total, means), slope = whole(0.0, {"a": 4.0, "b": 0.0})
+    assert total == 0 and slope == 6 and np.isnan(means["b"])
+    (total, _), slope = whole(0.0, {"a": 0.0, "b": 0.0})
+    assert total == 0 and slope == 0
 
 
 def test_garbage_in_padded_slots_changes_nothing(targets):
