@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from benchmarks.photographs import EXAMPLES, check_person
+from benchmarks.photographs import EXAMPLES, Photo, check_person, check_pixels, summarize
 from ktn_jax.anatomy import KEYPOINTS
 from ktn_jax.data.annotations import read_people
 from ktn_jax.records import Person, Prediction
@@ -45,6 +45,41 @@ def test_the_best_overlap_counts_and_a_chart_must_suit_its_keypoint():
 def test_nobody_found_is_nothing_right():
     answer = check_person(annotated(), [])
     assert answer == {"score": 0.0, "mask_iou": 0.0, "keypoints": 0.0}
+
+
+def test_pixels_of_crowds_count_neither_way():
+    # the person has the columns 2 to 5, a crowd 5 to 7; found are 4 to 6 and 9: of
+    # people 4 and 5 are right, 2 and 3 missed, 9 is nobody, 6 is the crowd's
+    crowd = annotated()._replace(crowd=True, mask=np.roll(annotated().mask, 2, axis=1))
+    crowd.mask[:, :5] = False
+    people = [annotated(), crowd]
+    photo = check_pixels(people, [found(4, 3, 1), found(9, 1, 1)], (SIZE, SIZE))
+    assert photo == Photo(both=20, truth=40, shown=30, pixels=100, people=2, found=2)
+    assert photo.iou == 0.4
+
+
+def test_the_summary_weighs_photographs_people_and_keypoints_alike():
+    one = {"pixels": 1000, "people": 1, "found": 1}
+    photos = [
+        Photo(both=10, truth=30, shown=20, **one),
+        Photo(both=60, truth=70, shown=70, **one),
+        Photo(both=0, truth=9, shown=0, **one),  # hardly anybody: not counted
+        Photo(both=0, truth=0, shown=5, **one),  # a crowd alone
+        Photo(both=0, truth=0, shown=7, **one | {"people": 0}),
+        Photo(both=0, truth=0, shown=0, **one | {"people": 0, "found": 0}),
+    ]
+    line = {"side": 100, "mask_iou": 0.8, "visible": 3, "keypoints": 1.0}
+    lines = [line, line | {"mask_iou": 0.2, "visible": 1, "keypoints": 0.0}]
+    lines.append(line | {"side": 31, "visible": 0, "keypoints": float("nan")})
+    answer = summarize(photos, lines)
+    assert answer["iou"] == answer["iou_median"] == 0.5
+    assert abs(answer["iou_pooled"] - 70 / 120) < 1e-12
+    assert (answer["precision"], answer["recall"]) == (70 / 90, 70 / 100)
+    assert (answer["of_nobody"], answer["somebody_there"]) == (2, 0.5)
+    large = {"people": 2, "mask_iou": 0.5, "found": 0.5, "visible": 4, "keypoints": 0.75}
+    assert answer["large"] == large
+    assert answer["small"] == {"people": 1, "mask_iou": 0.8, "found": 1.0}
+    assert "medium" not in answer
 
 
 def test_the_skier_s_annotation_is_read_whole():
