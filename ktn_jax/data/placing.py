@@ -31,11 +31,14 @@ _ON_GROUND = np.array([0.46, 0.27, 0.13, 0.07, 0.04, 0.03])
 _EMPTY = 0.04  # of varied scenes show nobody
 _POSED = 0.5  # of groups stand in a row for their picture
 _SHOTS = (  # odds; a standing body's height over the image's; share of the body aimed at
-    (0.56, (0.5, 1.1), 0.5),
-    (0.22, (1.15, 2.2), 0.72),
-    (0.12, (2.2, 4.0), 0.88),  # head and shoulders
-    (0.1, (0.2, 0.5), 0.5),
+    (0.48, (0.5, 1.1), 0.5),
+    (0.2, (1.15, 2.2), 0.72),
+    (0.1, (2.2, 4.0), 0.88),  # head and shoulders
+    (0.08, (0.2, 0.5), 0.5),
+    (0.05, (1.3, 3.5), 0.2),  # legs
+    (0.09, (1.8, 5.0), 0.5),  # a trunk, an arm, a lap
 )
+_CUT = 1.5  # a first body taller than this many images is often cut by their sides
 _THICK = 0.11  # metres from the middle of a trunk or a thigh to where clothes begin
 _LIMBS = np.array(SKELETON).T - 1  # [2, limbs]
 _TRUNK = [
@@ -155,7 +158,8 @@ def _on_ground(
     away = max(camera.focal * person.height / (tall * size), _CLOSE)
     cast = Cast(rng, camera, variety, photos, posed)
     first = cast.dress(person, away)
-    across = rng.normal(0.5, 0.13 if count < 2 else 0.2)
+    aside = 0.3 if tall > _CUT else 0.13 if count < 2 else 0.2
+    across = rng.normal(0.5, aside)
     reach = np.ptp(first.vertices[:, 1])
     view = _frame(rng, camera, away=away, aim=aims[shot] * reach)
     spot = np.array([(across - 0.5) * size * away / camera.focal, away])
