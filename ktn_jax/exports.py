@@ -1,9 +1,9 @@
 """The export on disk: compiled functions for any batch and canvas, weights, config, card.
 
     OUT/weights.safetensors   the network's weights, knowledge transfer folded
-    OUT/plain.stablehlo       normalisation, network, grouping and maps (jax.export)
-    OUT/flip.stablehlo        the same, averaged with the mirror image
-    OUT/scales.stablehlo      the same as flip, of canvases at .7 and 1.4 of the size, too
+    OUT/plain.stablehlo.gz    normalisation, network, grouping and maps (jax.export)
+    OUT/flip.stablehlo.gz     the same, averaged with the mirror image
+    OUT/scales.stablehlo.gz   the same as flip, of canvases at .7 and 1.4 of the size, too
     OUT/config.json           canvas size, architecture, thresholds, checksum
     OUT/MODEL_CARD.md         what it is, what it was trained on, what it reached
 
@@ -13,8 +13,10 @@ Reading an export runs no pickle and builds no network.
 
 import contextlib
 import functools
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +87,8 @@ def write_export(
     out.mkdir(parents=True, exist_ok=True)
     for name, settings in TEST_TIMES.items():
         function = functools.partial(_predict, network=network, codec=codec, **settings)
-        files.write_bytes(out / _file_of(name), _lowered(function, stored))
+        program = gzip.compress(_lowered(function, stored), mtime=0)
+        files.write_bytes(out / _file_of(name), program)
     files.write_bytes(out / WEIGHTS, blob)
     files.write_bytes(out / CONFIG, json.dumps(about, indent=2).encode())
     files.write_bytes(out / CARD, card.replace("{checksum}", about["sha256"]).encode())
@@ -125,7 +128,7 @@ def read_export(
     kind = jnp.dtype(about["weight_type"])
     state = read_stored(folder, about["sha256"])
     stored = jax.device_put({name: value.astype(kind) for name, value in state.items()})
-    exported = jax_export.deserialize(bytearray(function.read_bytes()))
+    exported = jax_export.deserialize(_unpacked(function))
     call = jax.jit(exported.call)
 
     def run(image: np.ndarray) -> Instances:
@@ -170,8 +173,16 @@ def check_canvas(canvas: int) -> int:
     return canvas
 
 
+def _unpacked(path: Path) -> bytearray:
+    """What write_export compressed; UserError where it is damaged."""
+    try:
+        return bytearray(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}); export it again") from error
+
+
 def _file_of(test_time: str) -> str:
-    return f"{test_time}.stablehlo"
+    return f"{test_time}.stablehlo.gz"
 
 
 @contextlib.contextmanager

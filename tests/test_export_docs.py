@@ -76,7 +76,7 @@ np.savez("found.npz", image=image, **{k: np.asarray(v) for k, v in found.items()
 def test_the_files_are_those_of_the_table(home):
     told = set(re.findall(r"^\| `([\w.]+\.\w+)` \|", TEXT, re.MULTILINE))
     written = {path.name for path in (home / "EXPORT").iterdir()}
-    functions = {f"{name}.stablehlo" for name in exports.TEST_TIMES}
+    functions = {f"{name}.stablehlo.gz" for name in exports.TEST_TIMES}
     assert told - {"codec.py"} == written | functions | {onnx_export.FILE}
 
 

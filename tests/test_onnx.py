@@ -78,6 +78,6 @@ def test_the_command_writes_it_beside_the_other_files(request, tmp_path, capsys)
     workdir, _ = request.getfixturevalue("straight")  # not where this is skipped
     assert export.main([str(workdir), str(tmp_path / "out"), "--onnx"]) == 0
     assert "onnxruntime agrees to" in capsys.readouterr().out
-    assert {"network.onnx", "plain.stablehlo"} <= {
+    assert {"network.onnx", "plain.stablehlo.gz"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
