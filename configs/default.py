@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
                 "head_kernel": 3,  # 1 or 3, of the classifiers
                 "fine": 0,  # channels at stride 4 where decoder and head work at stride 8
                 "prior": "",  # a second, mobile backbone that joins the pyramid; "": none
+                "prior_keypoints": False,  # MoveNet's own head, too, for codec.prior_score
                 "wide": 0,  # channels of a second map at stride 8 beside the decoder's
                 "context": 0,  # rounds of attention within that map, at stride 16
                 "surface_blocks": 0,  # residual ones, before charts, U, V and keypoints
@@ -55,6 +56,7 @@ def get_config() -> ConfigDict:
                 "box_quantile": 0.002,  # share of pixels beyond each side of a box
                 "bandwidth_scale": 1.0,  # of the learnt one; below 1 parts people who touch
                 "chart_score": True,  # a score counts how sure the charts are, too
+                "prior_score": False,  # a score counts what keypoints the prior sees there
                 "expected_similarity": True,  # charts by how near they can expect to be
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it

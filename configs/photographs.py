@@ -5,7 +5,7 @@
         --init.backbone=efficientnet-lite0 --init.prior=models/movenet-multipose.json
 
 Hardware: two CPU cores, four to eight images a second. Measured: see benchmarks/runs.md.
-10.66 M parameters, 10.64 M at inference; GFLOP an image: 46.4 at 512 px, 117.1 at 800.
+11.37 M parameters, 11.36 M at inference; GFLOP an image: 47.0 at 512 px, 118.6 at 800.
 """
 
 from ml_collections import ConfigDict
@@ -21,9 +21,9 @@ def get_config() -> ConfigDict:
     """
     config = ktn_lite0.get_config()
     config.model.update(tag=4, surface_blocks=2, prior="mobilenetv2_150")
-    config.model.update(wide=128, context=2)
+    config.model.update(wide=128, context=2, prior_keypoints=True)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
-    config.codec.bandwidth_scale = 0.8
+    config.codec.update(bandwidth_scale=0.8, prior_score=True)
     config.loss.update(tag=0.5, chart=2.0, surface=4.0)
     config.loss.update(instance=4.0, offset=2.0, bandwidth=1.0)
     config.data.update(canvas=192, eval_canvas=256, batch_size=16, eval_batch_size=4)
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     )
     config.optim.update(
         backbone_lr=0.15,
-        hold=("backbone/(conv_stem|blocks_[0-2]/.*)/kernel", "prior/.*"),
+        hold=("backbone/(conv_stem|blocks_[0-2]/.*)/kernel", "prior.*"),
         clip=0.0,
     )
     config.train.update(steps=4000, log_steps=20, save_steps=250, keep=2, ema=0.998)

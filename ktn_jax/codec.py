@@ -44,6 +44,9 @@ class Codec:
     bandwidth_scale: float = 1.0
     # whether a score counts how sure the charts are, too; False also for older runs
     chart_score: bool = False
+    # whether a score counts how many keypoints the prior sees there, too; False also for
+    # older runs
+    prior_score: bool = False
     # whether a pixel's chart is the one expected nearest the truth, not the likeliest;
     # False also for older runs
     expected_similarity: bool = False
@@ -151,6 +154,8 @@ class Codec:
         score = peak * quality * grouping.mean_posterior(belongs)
         if self.chart_score:
             score *= grouping.mean_sureness(fields.chart, belongs)
+        if self.prior_score:
+            score = grouping.confirm(score, self._sighted(fields), belongs)
         score, rank = jax.lax.top_k(score, found)
         fit, belongs = fit[rank], belongs[rank]
         valid = (score > self.min_score) & ~grouping.find_repeated(
@@ -170,6 +175,17 @@ class Codec:
             tag=jnp.where(valid[:, None], seeds.tag[rank], 0.0),
             **surface,
         )
+
+    @staticmethod
+    def _sighted(fields: Fields) -> Array:
+        """[h, w, 17] logits of the prior's keypoints; UserError where there are none."""
+        if fields.prior_keypoints is None:
+            raise UserError(
+                "codec.prior_score needs the keypoints that a network's prior sees, and "
+                "this one has none; set --config.model.prior_keypoints=True (an export: "
+                "--prior-keypoints=FILE), or prior_score=false"
+            )
+        return fields.prior_keypoints
 
     def _label(
         self, fields: Fields, fit: Array, claims: Array, valid: Array

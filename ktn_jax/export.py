@@ -18,10 +18,16 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 import ktn_jax
-from ktn_jax import checkpoint, exports, onnx_export
+from ktn_jax import checkpoint, exports, onnx_export, weights
 from ktn_jax.codec import Codec
 from ktn_jax.errors import UserError, one_line_errors
-from ktn_jax.models.network import KTN, build_network, fold, init_variables
+from ktn_jax.models.network import (
+    KTN,
+    build_network,
+    check_network,
+    fold,
+    init_variables,
+)
 
 
 def load_run(workdir: str) -> tuple[dict[str, Any], KTN, int, dict[str, Any]]:
@@ -78,6 +84,21 @@ def average(
         total = {name: value + added[name] for name, value in total.items()}
     mean = {name: value / (1 + len(others)) for name, value in total.items()}
     return network, traverse_util.unflatten_dict(mean, sep="/")
+
+
+def see_keypoints(network: KTN, variables: dict[str, Any], file: str) -> KTN:
+    """The network with its prior's own keypoint head, whose weights join the variables.
+
+    file: of MoveNet MultiPose. UserError where the network has another prior, or none.
+    """
+    from ktn_jax.models import pretrained  # late: most exports do without
+
+    network = network.clone(prior_keypoints=True)
+    check_network(network)
+    state = weights.read_state(weights.find_weights(file))
+    head = pretrained.keypoint_variables(state)["params"]
+    variables["params"] = {**variables["params"], "prior_keypoints": head}
+    return network
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -211,6 +232,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="RUN",
         help="runs or exports of the same model: write the mean of all weights",
     )
+    parser.add_argument(
+        "--prior-keypoints",
+        metavar="FILE",
+        help="weights of MoveNet MultiPose: adds its own keypoint head, for --codec "
+        "prior_score=true",
+    )
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
     parser.add_argument(
@@ -233,6 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         test_time = exports.read_about(Path(flags.workdir)).get("test_time")
     if flags.average:
         network, variables = average(network, variables, flags.average)
+    if flags.prior_keypoints:
+        network = see_keypoints(network, variables, flags.prior_keypoints)
+        config["model"] |= {"prior_keypoints": True}
     if flags.canvas is not None:
         config["data"]["eval_canvas"] = exports.check_canvas(flags.canvas)
     config["codec"] |= read_settings(flags.codec)

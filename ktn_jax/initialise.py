@@ -22,6 +22,7 @@ Variables = dict[str, Any]  # {"params": tree, "frozen": tree}
 Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
 
 ROOMS = ("backbone", "prior")  # that weights of others can fill
+KEYPOINTS = "prior_keypoints"  # the module that the prior's file may fill, too
 SHOWN = 3  # names of a kind that an error lists
 EXPORTED = "weights.safetensors"  # in the folder of an export, by our names
 CHART_KERNEL = "params/head/chart_kernel"  # what an export has in place of
@@ -51,7 +52,8 @@ def fill(
         )
     own = [room for room in ROOMS if init[room]]
     if init["checkpoint"]:
-        others = (*init["skip"], *(f"{room}/.*" for room in own))
+        filled = [place for room in own for place in _places(room, model)]
+        others = (*init["skip"], *(f"{place}/.*" for place in filled))
         variables = _from_checkpoint(variables, init["checkpoint"], others, model)
     elif lacking := [room for room in ROOMS if _needs(room, model) and room not in own]:
         raise UserError(
@@ -61,9 +63,18 @@ def fill(
         )
     for room in own:
         source = find_weights(init[room]).expanduser()
-        found = _backbone(read_state(source), model[room], room, source=source)
-        variables = merge(variables, found, source=source, skip=init["skip"], rooms=(room,))
+        state, rooms = read_state(source), _places(room, model)
+        found = _backbone(state, model[room], room, source=source)
+        if KEYPOINTS in rooms:
+            found |= _keypoints(state, source=source)
+        variables = merge(variables, found, source=source, skip=init["skip"], rooms=rooms)
     return variables
+
+
+def _places(room: str, model: Mapping[str, Any]) -> tuple[str, ...]:
+    """The network's modules that a room's file fills."""
+    both = room == "prior" and model.get(KEYPOINTS)
+    return (room, KEYPOINTS) if both else (room,)
 
 
 def _needs(room: str, model: Mapping[str, Any]) -> bool:
@@ -171,6 +182,17 @@ def _backbone(state: State, backbone: str, room: str, *, source: Path) -> Flat:
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     return _flat({kind: {room: tree} for kind, tree in made.items()})
+
+
+def _keypoints(state: State, *, source: Path) -> Flat:
+    """The prior's own keypoint head under the names it has within the network."""
+    from ktn_jax.models import pretrained  # late: most runs start without
+
+    try:
+        made = pretrained.keypoint_variables(state)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    return _flat({kind: {KEYPOINTS: tree} for kind, tree in made.items()})
 
 
 def _kernel(value: np.ndarray) -> np.ndarray:

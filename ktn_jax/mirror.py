@@ -15,6 +15,9 @@ def mirror_fields(fields: Fields) -> Fields:
     """Fields of the image from those of its mirror image, or the other way round."""
     fields = jax.tree.map(lambda x: x[:, :, ::-1], fields)  # every leaf is [B, h, w, ...]
     uv = jnp.where(TURNED_UV, 1 - fields.uv, fields.uv)
+    if fields.prior_keypoints is not None:
+        sighted = fields.prior_keypoints[..., MIRRORED_KEYPOINT]
+        fields = fields.replace(prior_keypoints=sighted)
     return fields.replace(
         parts=fields.parts[..., MIRRORED_PART],
         chart=fields.chart[..., MIRRORED_CHART],

@@ -23,7 +23,6 @@ from ktn_jax.models.network import KTN, fold
 from ktn_jax.structs import Fields
 
 FILE = "network.onnx"
-NAMES = tuple(sorted(Fields.__dataclass_fields__))  # as jax flattens a dict
 TOLERANCE = 1e-3  # of a field's largest value, or of 1 where that is smaller
 CHECKED = 2  # random images
 _PACKAGES = ("jax2onnx", "onnxruntime")
@@ -52,14 +51,14 @@ def write_network(
     variables = jax.device_get(variables)
     images = _random_images(canvas)
     apply = jax.jit(network.apply)
-    wanted = [vars(jax.device_get(apply(variables, image))) for image in images]
+    wanted = [_by_name(jax.device_get(apply(variables, image))) for image in images]
     blob = _converted(network, variables, canvas)
     found = _onnx_outputs(blob, images)
     worst = max(_difference(one, other) for one, other in zip(found, wanted, strict=True))
     if not worst <= TOLERANCE:
         raise UserError(
             f"{FILE} differs from the network by {worst:.2g}, more than {TOLERANCE}: not "
-            "written; use the .stablehlo files (docs/export.md)"
+            "written; use the .stablehlo.gz files (docs/export.md)"
         )
     files.write_bytes(out / FILE, blob)
     return worst
@@ -89,13 +88,19 @@ def _convert(network: KTN, variables: Mapping[str, Any], canvas: int) -> bytes:
     jax.config.update("jax_platforms", "cpu")  # the accelerator is the other process's
 
     def fields(image: jax.Array) -> dict[str, jax.Array]:
-        return vars(network.apply(variables, image))
+        return _by_name(network.apply(variables, image))
 
     spec = jax.ShapeDtypeStruct((1, canvas, canvas, 3), jnp.uint8)
+    names = sorted(jax.eval_shape(fields, spec))  # as jax flattens a dict
     model = jax2onnx.to_onnx(
-        fields, [spec], model_name="ktn", input_names=["image"], output_names=NAMES
+        fields, [spec], model_name="ktn", input_names=["image"], output_names=names
     )
     return model.SerializeToString()
+
+
+def _by_name(fields: Fields) -> dict[str, jax.Array]:
+    """The fields that a network has."""
+    return {name: value for name, value in vars(fields).items() if value is not None}
 
 
 def _onnx_outputs(blob: bytes, images: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -105,8 +110,9 @@ def _onnx_outputs(blob: bytes, images: list[np.ndarray]) -> list[dict[str, np.nd
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; it warns of constants that it drops
     session = onnxruntime.InferenceSession(blob, options, ["CPUExecutionProvider"])
-    runs = [session.run(list(NAMES), {"image": image}) for image in images]
-    return [dict(zip(NAMES, run, strict=True)) for run in runs]
+    names = [output.name for output in session.get_outputs()]
+    runs = [session.run(names, {"image": image}) for image in images]
+    return [dict(zip(names, run, strict=True)) for run in runs]
 
 
 def _difference(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> float:

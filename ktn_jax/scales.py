@@ -35,7 +35,7 @@ def join(fields: Fields, smaller: Fields, larger: Fields) -> Fields:
     How large is what a cell's own bandwidth says; from one canvas to the next it takes an
     octave. The larger one also says where small people are, the smaller one does not: there
     people who stand together become one, and pieces of photographed people are lost. Who
-    is who stays with the middle one.
+    is who, and what the prior sees, stays with the middle one.
     """
     octaves = jnp.log2(embedding.size_of(fields.bandwidth))
     large = jnp.clip(octaves - jnp.log2(LARGE) + 0.5, 0, 1)

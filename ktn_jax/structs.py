@@ -62,6 +62,8 @@ class Fields:
     bandwidth: Array  # [B, h, w] tau; sigma = BANDWIDTH * exp(tau) canvas pixels
     tag: Array  # [B, h, w, T] free instance tag
     quality: Array  # [B, h, w] logit of the mask IoU, read at the anchor
+    # [B, h, w, 17] logits: keypoints as model.prior's own head sees them; None: not there
+    prior_keypoints: Array | None = None
 
 
 @struct.dataclass

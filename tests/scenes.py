@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -104,4 +105,4 @@ def perfect_fields(targets: Targets, boxes_by_owner: Sequence[Sequence[int]]) ->
         tag=np.where(targets.owner >= 0, targets.owner, 0)[..., None] * np.ones(4) * 2.0,
         quality=np.full((height, width), 6.0),
     )
-    return Fields(**{k: jnp.asarray(v, jnp.float32)[None] for k, v in vars(fields).items()})
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32)[None], fields)

@@ -60,7 +60,7 @@ def test_people_are_read_where_their_size_is_best_and_who_is_who_stays(size, lar
         assert value.shape == (1, 16, 24, *WIDE.get(name, ())), name
         if name == "bandwidth":
             np.testing.assert_array_equal(value, fine.bandwidth)
-        elif name in ("center", "offset", "tag", "quality"):
+        elif name in ("center", "offset", "tag", "quality", "prior_keypoints"):
             np.testing.assert_allclose(value, 1.0, err_msg=name)
         else:
             expected = 1.0 - 5 * small + (2 * large if name != "mask" else 0)

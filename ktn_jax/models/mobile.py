@@ -6,6 +6,7 @@ padding. Names are those of the torch port of Lite0's published weights, "." as 
 without leading "_".
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +44,10 @@ class Architecture(NamedTuple):
 
     stem: int  # channels after the first convolution
     stages: tuple[Stage, ...]
+
+    def levels_of(self, outputs: Sequence[Array]) -> tuple[Array, ...]:
+        """C2..C5 of the outputs of every stage."""
+        return tuple(x for x, s in zip(outputs, self.stages, strict=True) if s.level)
 
 
 MOBILE = {
@@ -109,13 +114,16 @@ class MobileBackbone(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, ...]:
-        """x: [B, H, W, 3], RGB about -1 to 1, H and W divisible by 32."""
+    def __call__(self, x: Array, *, every: bool = False) -> tuple[Array, ...]:
+        """x: [B, H, W, 3], RGB about -1 to 1, H and W divisible by 32.
+
+        every: whether to return the output of every stage, not of those that end a level.
+        """
         stem, stages = self.architecture
         x = conv(stem, 3, strides=2, padding="SAME", dtype=self.dtype, name="conv_stem")(x)
         x = nn.relu6(backbone_norm(self.norm, stem, dtype=self.dtype, name="bn0")(x))
         block = recomputed(InvertedBottleneck, self.remat)
-        levels, number = [], 0
+        outputs, number = [], 0
         for stage in stages:
             for repeat in range(stage.repeats):
                 x = block(
@@ -128,9 +136,8 @@ class MobileBackbone(nn.Module):
                     name=f"blocks_{number}",
                 )(x)
                 number += 1
-            if stage.level:
-                levels.append(x)
-        return tuple(levels)
+            outputs.append(x)
+        return tuple(outputs) if every else self.architecture.levels_of(outputs)
 
 
 class LiteClassifier(nn.Module):

@@ -22,6 +22,7 @@ from ktn_jax.models.context import HEAD_WIDTH
 from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.heads import Head
 from ktn_jax.models.layers import recomputed
+from ktn_jax.models.movenet import MOVENET, MoveNetKeypoints
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.models.wide import WideMap
 from ktn_jax.structs import Fields
@@ -64,6 +65,7 @@ class KTN(nn.Module):
     prior: str = ""  # a second backbone that joins the pyramid; "": none
     wide: int = 0  # channels of a second map, at stride 8, beside the decoder's; 0: none
     context: int = 0  # rounds of attention within that map, at stride 16
+    prior_keypoints: bool = False  # whether the prior's own keypoint head is there, too
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -73,7 +75,7 @@ class KTN(nn.Module):
         levels = backbone_of(self)(x)
         first = 3 if self.fine else 2
         join = build_pyramid(self.backbone, self.width, first=first, dtype=dtype)
-        prior = self._prior(image)
+        prior, sighted = self._prior(image)
         pyramid = join(levels[first - 2 :], *(maps[first - 2 :] for maps in prior))
         decode = MID if self.mid else PlainDecoder
         x = decode(self.width, first, self.remat, dtype=dtype, name="decoder")(pyramid)
@@ -100,15 +102,21 @@ class KTN(nn.Module):
             wide = recomputed(WideMap, self.remat)(
                 self.wide, self.context, dtype, name="wide"
             )(*both)
-        return head(x, detail, wide)
+        return head(x, detail, wide).replace(prior_keypoints=sighted)
 
-    def _prior(self, image: Array) -> tuple[tuple[Array, ...], ...]:
-        """The second backbone's maps, if there is one."""
+    def _prior(self, image: Array) -> tuple[tuple[tuple[Array, ...], ...], Array | None]:
+        """The second backbone's maps, if there is one, and the keypoints it sees."""
         if not self.prior:
-            return ()
+            return (), None
         dtype = jnp.dtype(self.dtype)
         x = normalise(image, "", self.prior).astype(dtype)
-        return (build_prior(self.prior, self.backbone, dtype=dtype)(x),)
+        prior = build_prior(self.prior, self.backbone, dtype=dtype)
+        stages = prior(x, every=True)
+        sighted = None
+        if self.prior_keypoints:
+            keypoints = MoveNetKeypoints(dtype=dtype, name="prior_keypoints")(stages)
+            sighted = keypoints.astype(jnp.float32)
+        return (prior.architecture.levels_of(stages),), sighted
 
     def body_graph(self) -> Graph:
         """What A starts from, by the fields. Later it lies among the variables."""
@@ -150,6 +158,12 @@ def build_network(model: Mapping[str, Any]) -> KTN:
             "another version of ktn_jax; train again, or use the version that made it"
         )
     network = KTN(**fields)
+    check_network(network)
+    return network
+
+
+def check_network(network: KTN) -> None:
+    """UserError for fields that do not go together."""
     if network.wide and network.fine:
         raise UserError(
             f"model.wide={network.wide} goes beside a decoder at stride 4, and with "
@@ -161,12 +175,17 @@ def build_network(model: Mapping[str, Any]) -> KTN:
             f"of {HEAD_WIDTH} channels; set --config.model.wide to a multiple of "
             f"{HEAD_WIDTH} (it is {network.wide}), or --config.model.context=0"
         )
+    if network.prior_keypoints and network.prior != MOVENET:
+        raise UserError(
+            f"model.prior_keypoints is of prior {MOVENET!r}, and model.prior is "
+            f"{network.prior!r}; set --config.model.prior={MOVENET}, or "
+            "--config.model.prior_keypoints=False"
+        )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(
             f"model.ktm_sources={network.ktm_sources} must be a tuple of some of "
             f"{SOURCES}; charts get a kernel of their own by --config.model.ktm=False"
         )
-    return network
 
 
 def fold(network: KTN, variables: Mapping[str, Any]) -> tuple[KTN, dict[str, Any]]:

@@ -16,8 +16,15 @@ from flax import traverse_util
 
 from ktn_jax.errors import UserError
 from ktn_jax.models.backbone import build_backbone
-from ktn_jax.models.mobile import MOBILE, NORM_EPSILON, LiteClassifier
+from ktn_jax.models.mobile import (
+    MOBILE,
+    NORM_EPSILON,
+    LiteClassifier,
+    MobileBackbone,
+)
+from ktn_jax.models.movenet import MOVENET, MoveNetKeypoints
 
+Array = jax.Array
 State = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 
@@ -48,7 +55,7 @@ CAFFE2_NAMES = (  # to detectron2's
     (r"_w$", ".weight"),
     (r"_b$", ".bias"),
 )
-MOVENET = re.compile(  # the backbone's constants in its graph; there are others
+MOVENET_BACKBONE = re.compile(  # the backbone's constants in its graph; there are others
     r".*/model_1/model/(Conv1|expanded_conv|block_(\d+))(_expand|_depthwise|_project)?"
     r"/(Conv2D|depthwise)_(weights|bn_offset)"
 )
@@ -57,6 +64,26 @@ MOVENET_PLACES = {  # -> convolution, its norm
     "_expand": ("expand_conv", "bn0"),
     "_depthwise": ("depthwise_conv", "bn1"),
     "_project": ("project_conv", "bn2"),
+}
+_PLAIN = ("/Conv2D/ReadVariableOp", "/BiasAdd/ReadVariableOp")
+_DEEP = ("/separable_conv2d/ReadVariableOp",)
+_FOLDED = ("/separable_conv2d_weights", "/separable_conv2d_bn_offset")
+_POINT = ("/separable_conv2d/ReadVariableOp_1", "/BiasAdd/ReadVariableOp")
+MOVENET_KEYPOINTS = {  # our module -> its place in the graph, endings of kernel and bias
+    "top": ("/model/Conv_1", ("/Conv2D_weights", "/Conv2D_bn_offset")),
+    "lateral5": ("/model_1/conv2d", _PLAIN),
+    "lateral4": ("/model_1/conv2d_1", _PLAIN),
+    "lateral3": ("/model_1/conv2d_2", _PLAIN),
+    "lateral2": ("/model_1/conv2d_3", _PLAIN),
+    "depthwise4": ("/model_1/separable_conv2d", _DEEP),
+    "pointwise4": ("/model_1/separable_conv2d", _FOLDED),
+    "depthwise3": ("/model_1/separable_conv2d_1", _DEEP),
+    "pointwise3": ("/model_1/separable_conv2d_1", _FOLDED),
+    "depthwise2": ("/model_1/separable_conv2d_2", _DEEP),
+    "pointwise2": ("/model_1/separable_conv2d_2", _FOLDED),
+    "depthwise": ("/kpt_heatmap_0/separable_conv2d_6", _DEEP),
+    "pointwise": ("/kpt_heatmap_0/separable_conv2d_6", _POINT),
+    "keypoints": ("/kpt_heatmap_0/conv2d_7", _PLAIN),
 }
 DETECTRON2_NAMES = (  # to torchvision's
     (r"^stem\.", ""),
@@ -86,6 +113,46 @@ def backbone_variables(backbone: str, state: State) -> Variables:
     return _fit(shapes, named, backbone)
 
 
+def keypoint_variables(state: State) -> Variables:
+    """{"params"} of movenet.MoveNetKeypoints, float32.
+
+    state: arrays of MoveNet MultiPose for TensorFlow.js. UserError where some are not there
+    or have another shape.
+    """
+    flat = traverse_util.flatten_dict(_keypoint_shapes(), sep="/")
+    made, odd = {}, []
+    for name, wanted in flat.items():
+        _, module, leaf = name.split("/")
+        place, endings = MOVENET_KEYPOINTS[module]
+        end = place + endings[leaf == "bias"]
+        value = next((x for key, x in state.items() if key.endswith(end)), np.zeros(0))
+        if "depthwise" in module and value.ndim == 4:
+            value = value.transpose(0, 1, 3, 2)  # [3, 3, C, 1] -> [3, 3, 1, C]
+        elif value.shape[:2] == (1, 1):
+            value = value[0, 0]
+        if value.shape != wanted.shape:
+            odd.append(end[1:])
+        made[name] = np.ascontiguousarray(value, np.float32)
+    if odd:
+        raise UserError(
+            f"of MoveNet's keypoint head {len(odd)} arrays are missing or of another shape "
+            f"({_first(odd)}); give the weights of MoveNet MultiPose (its .json), or do "
+            "without it (model.prior_keypoints)"
+        )
+    return traverse_util.unflatten_dict(made, sep="/")
+
+
+def _keypoint_shapes() -> Variables:
+    """What the keypoint head's variables look like."""
+
+    def variables(key: Array) -> Variables:
+        backbone = MobileBackbone(MOBILE[MOVENET], "frozen")
+        stages, _ = backbone.init_with_output(key, jnp.zeros((1, 32, 32, 3)), every=True)
+        return MoveNetKeypoints().init(key, stages)
+
+    return jax.eval_shape(variables, jax.random.key(0))
+
+
 def classifier_variables(state: State) -> Variables:
     """{"params", "frozen"} of mobile.LiteClassifier from the same state."""
     features = jnp.zeros((1, 2, 2, 320))
@@ -108,7 +175,7 @@ def _rest(backbone: str) -> str:
 
 def _renamed(backbone: str, state: State) -> dict[str, np.ndarray]:
     """The state under the names of our modules; 1x1 kernels as matrices."""
-    if backbone in MOBILE and any(MOVENET.fullmatch(name) for name in state):
+    if backbone in MOBILE and any(MOVENET_BACKBONE.fullmatch(name) for name in state):
         state = _from_movenet(state)
     named: dict[str, np.ndarray] = {}
     for original, value in state.items():
@@ -142,7 +209,7 @@ def _from_movenet(state: State) -> dict[str, np.ndarray]:
     """
     made = {}
     for name, value in state.items():
-        match = MOVENET.fullmatch(name)
+        match = MOVENET_BACKBONE.fullmatch(name)
         if not match:
             continue
         first, number, place, kind, leaf = match.groups()
