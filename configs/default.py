@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
                 "box_quantile": 0.002,  # share of pixels beyond each side of a box
                 "bandwidth_scale": 1.0,  # of the learnt one; below 1 parts people who touch
                 "chart_score": True,  # a score counts how sure the charts are, too
-                "prior_score": False,  # a score counts what keypoints the prior sees there
+                "prior_score": False,  # a score falls where the prior sees no keypoints
                 "expected_similarity": True,  # charts by how near they can expect to be
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it

@@ -44,8 +44,7 @@ class Codec:
     bandwidth_scale: float = 1.0
     # whether a score counts how sure the charts are, too; False also for older runs
     chart_score: bool = False
-    # whether a score counts how many keypoints the prior sees there, too; False also for
-    # older runs
+    # whether a score falls where the prior sees no keypoints; False also for older runs
     prior_score: bool = False
     # whether a pixel's chart is the one expected nearest the truth, not the likeliest;
     # False also for older runs

@@ -17,7 +17,7 @@ Array = jax.Array
 WORST_FIT = -9.0  # logits of belonging end here, so that one cell cannot spoil its
 # neighbours' pixels when logits are interpolated
 NEAR_ZERO = 1e-6
-CONFIRMING, CONFIRMED = 5, 0.35  # keypoints; their mean at which a score stays
+CONFIRMING, CONFIRMED = 5, 0.3  # keypoints; their mean from which on a score stays
 SURE = 0.1  # score from which on an instance claims pixels as any other does
 
 
@@ -70,11 +70,12 @@ def mean_sureness(chart: Array, belongs: Array) -> Array:
 
 
 def confirm(score: Array, sighted: Array, belongs: Array) -> Array:
-    """[K] scores, raised where the prior sees keypoints too and lowered where it does not.
+    """[K] scores, lowered where the prior does not see keypoints too.
 
     score: [K].   sighted: [h, w, 17] logits.   belongs: [K, h, w]. The seeing is the mean
-    of the CONFIRMING surest keypoints among an instance's own cells; at CONFIRMED a score
-    stays what it is. What was trained on photographs is harder to deceive by a chair.
+    of the CONFIRMING surest keypoints among an instance's own cells; below CONFIRMED a
+    score falls in proportion. What was trained on photographs is harder to deceive by a
+    chair.
     """
     heat = jax.nn.sigmoid(sighted)
     own = belongs > 0.5
@@ -84,7 +85,7 @@ def confirm(score: Array, sighted: Array, belongs: Array) -> Array:
 
     each = jax.lax.map(surest, jnp.moveaxis(heat, -1, 0))  # [17, K]
     seen = jax.lax.top_k(each.T, CONFIRMING)[0].mean(-1)
-    return jnp.minimum(score * 2 * seen / (seen + CONFIRMED), 1)
+    return score * jnp.minimum(seen / CONFIRMED, 1)
 
 
 def find_repeated(belongs: Array, score: Array, max_overlap: float) -> Array:
