@@ -39,7 +39,7 @@ def test_onnxruntime_gives_the_fields_of_the_network(small_network, tmp_path):
     assert 0 < worst < 1e-3
     session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
     names = [output.name for output in session.get_outputs()]
-    assert set(names) == set(Fields.__dataclass_fields__)
+    assert set(names) == set(Fields.__dataclass_fields__) - {"prior_keypoints"}
     for image, want in zip(images, wanted, strict=True):
         for name, found in zip(names, session.run(None, {"image": image}), strict=True):
             np.testing.assert_allclose(found, getattr(want, name), atol=1e-3, rtol=1e-3)
@@ -53,7 +53,11 @@ def test_a_conversion_that_differs_is_not_written(small_network, tmp_path, monke
     def outputs(blob, images):
         shapes = jax.eval_shape(small_network[0].apply, small_network[1], images[0])
         return [
-            {name: np.full(shape.shape, 9.0) for name, shape in vars(shapes).items()}
+            {
+                name: np.full(shape.shape, 9.0)
+                for name, shape in vars(shapes).items()
+                if shape
+            }
             for _ in images
         ]
 
