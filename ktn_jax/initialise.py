@@ -64,9 +64,7 @@ def fill(
     for room in own:
         source = find_weights(init[room]).expanduser()
         state, rooms = read_state(source), _places(room, model)
-        found = _backbone(state, model[room], room, source=source)
-        if KEYPOINTS in rooms:
-            found |= _keypoints(state, source=source)
+        found = _pretrained(state, model[room], rooms, source=source)
         variables = merge(variables, found, source=source, skip=init["skip"], rooms=rooms)
     return variables
 
@@ -170,29 +168,28 @@ def read_detectron2(state: State, backbone: str, *, source: Path) -> Flat:
             found[ours + ("bias" if leaf == "bias" else "kernel")] = _kernel(value)
         elif not OTHER_PARTS.fullmatch(name):
             found[name] = value
-    return _backbone(bottom_up, backbone, "backbone", source=source) | found
+    return _pretrained(bottom_up, backbone, ("backbone",), source=source) | found
 
 
-def _backbone(state: State, backbone: str, room: str, *, source: Path) -> Flat:
-    """A backbone's weights under the names it has within the network. room: of ROOMS."""
+def _pretrained(
+    state: State, backbone: str, places: Sequence[str], *, source: Path
+) -> Flat:
+    """A backbone's weights under the names they have within the network.
+
+    places: of _places: the backbone's module, and that of its keypoint head if wanted.
+    """
     from ktn_jax.models import pretrained  # late: most runs start without
 
     try:
-        made = pretrained.backbone_variables(backbone, state)
+        made = {places[0]: pretrained.backbone_variables(backbone, state)}
+        if KEYPOINTS in places:
+            made[KEYPOINTS] = pretrained.keypoint_variables(state)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    return _flat({kind: {room: tree} for kind, tree in made.items()})
-
-
-def _keypoints(state: State, *, source: Path) -> Flat:
-    """The prior's own keypoint head under the names it has within the network."""
-    from ktn_jax.models import pretrained  # late: most runs start without
-
-    try:
-        made = pretrained.keypoint_variables(state)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
-    return _flat({kind: {KEYPOINTS: tree} for kind, tree in made.items()})
+    named: Flat = {}
+    for place, variables in made.items():
+        named |= _flat({kind: {place: tree} for kind, tree in variables.items()})
+    return named
 
 
 def _kernel(value: np.ndarray) -> np.ndarray:

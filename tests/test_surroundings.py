@@ -210,7 +210,7 @@ def test_plain_light_is_one_lamp_without_shadows():
 
 @pytest.fixture(scope="module")
 def groups() -> list[placing.Group]:
-    return [placing.place_people(np.random.default_rng(i), 256, 1.0) for i in range(30)]
+    return [placing.place_people(np.random.default_rng(i), 256, 1.0) for i in range(60)]
 
 
 def body_of(figure: placing.Figure) -> np.ndarray:
@@ -260,7 +260,7 @@ def test_cameras_differ_in_height_pitch_and_distance(groups):
     away = [group.spots[0, 1] for group in groups]
     assert min(height) < 1 and max(height) > 2
     assert min(pitch) < -10 and max(pitch) > 5  # down, and up
-    assert min(away) < 1 and max(away) > 4
+    assert min(away) < 1 and max(away) > 8
 
 
 def test_a_person_beside_another_does_not_stand_in_it():
