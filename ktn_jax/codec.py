@@ -8,6 +8,7 @@ on boxes).
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -136,11 +137,44 @@ class Codec:
 
     # --- out: a batch, jax ------------------------------------------------------
 
-    def decode(self, fields: Fields) -> Instances:
-        """People found in a batch of Fields; jit-able, fixed shapes."""
-        return jax.vmap(self._decode_one)(fields)
+    def decode(self, fields: Fields, *others: Fields) -> Instances:
+        """People found in a batch of Fields; jit-able, fixed shapes.
 
-    def _decode_one(self, fields: Fields) -> Instances:
+        others: Fields of the same images that know other people or know them better (those
+        of another size, scales.bring_large); who is found in several is taken from
+        where the score is highest, with all that the pixels show.
+        """
+        return jax.vmap(self._decode_one)(fields, *others)
+
+    def _decode_one(self, *looks: Fields) -> Instances:
+        each = [self._find(fields) for fields in looks]
+        found = each[0].score.shape[0]
+        some: _Found = jax.tree.map(lambda *rows: jnp.concatenate(rows), *each)
+        look = jnp.repeat(jnp.arange(len(looks)), found)
+        score, rank = jax.lax.top_k(some.score, found)
+        some, look = jax.tree.map(lambda rows: rows[rank], (some, look))
+        valid = (score > self.min_score) & ~grouping.find_repeated(
+            some.belongs, score, self.max_overlap, look
+        )
+        claims = grouping.claim(score)
+        fields = _of_owners(looks, look, some.fit + claims[:, None, None], valid)
+        owner, surface = self._label(fields, some.fit, claims, valid)
+        box, seen = grouping.find_boxes(owner, found, self.box_quantile)
+        valid &= seen
+        return Instances(
+            valid=valid,
+            score=jnp.where(valid, score, 0.0),
+            quality=jnp.where(valid, some.quality, 0.0),
+            box=jnp.where(valid[:, None], box, 0.0),
+            keypoints=grouping.read_keypoints(fields.keypoints, some.belongs)
+            * valid[:, None, None],
+            owner=owner,
+            tag=jnp.where(valid[:, None], some.tag, 0.0),
+            **surface,
+        )
+
+    def _find(self, fields: Fields) -> "_Found":
+        """Everybody whom one look may show."""
         height, width = fields.center.shape
         found = min(self.max_instances, height * width)
         peak, cell = jax.lax.top_k(grouping.find_peaks(fields.center).reshape(-1), found)
@@ -155,25 +189,7 @@ class Codec:
             score *= grouping.mean_sureness(fields.chart, belongs)
         if self.prior_score:
             score = grouping.confirm(score, self._sighted(fields), belongs)
-        score, rank = jax.lax.top_k(score, found)
-        fit, belongs = fit[rank], belongs[rank]
-        valid = (score > self.min_score) & ~grouping.find_repeated(
-            belongs, score, self.max_overlap
-        )
-        owner, surface = self._label(fields, fit, grouping.claim(score), valid)
-        box, seen = grouping.find_boxes(owner, found, self.box_quantile)
-        valid &= seen
-        return Instances(
-            valid=valid,
-            score=jnp.where(valid, score, 0.0),
-            quality=jnp.where(valid, quality[rank], 0.0),
-            box=jnp.where(valid[:, None], box, 0.0),
-            keypoints=grouping.read_keypoints(fields.keypoints, belongs)
-            * valid[:, None, None],
-            owner=owner,
-            tag=jnp.where(valid[:, None], seeds.tag[rank], 0.0),
-            **surface,
-        )
+        return _Found(fit, belongs, score, quality, seeds.tag)
 
     @staticmethod
     def _sighted(fields: Fields) -> Array:
@@ -223,6 +239,35 @@ class Codec:
             ),
         }
         return owner, surface
+
+
+# --- decode's pieces ------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    """Whom one look shows, before they are compared."""
+
+    fit: Array  # [K, h, w] logits of belonging
+    belongs: Array  # [K, h, w]
+    score: Array  # [K]
+    quality: Array  # [K]
+    tag: Array  # [K, T]
+
+
+def _of_owners(looks: Sequence[Fields], look: Array, fit: Array, valid: Array) -> Fields:
+    """Every cell's Fields from the look in which its owner was found.
+
+    look: [K] whose each instance is.   fit: [K, h, w] by which they compete.   valid: [K].
+    """
+    if len(looks) == 1:
+        return looks[0]
+    whose = look[jnp.where(valid[:, None, None], fit, -jnp.inf).argmax(0)]  # [h, w]
+
+    def chosen(*values: Array) -> Array:
+        own = whose.reshape(*whose.shape, *(1,) * (values[0].ndim - 2))
+        return jax.lax.select_n(jnp.broadcast_to(own, values[0].shape), *values)
+
+    return jax.tree.map(chosen, *looks)
 
 
 # --- encode's pieces ------------------------------------------------------------

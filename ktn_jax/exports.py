@@ -3,6 +3,7 @@
     OUT/weights.safetensors   the network's weights, knowledge transfer folded
     OUT/plain.stablehlo.gz    normalisation, network, grouping and maps (jax.export)
     OUT/flip.stablehlo.gz     the same, averaged with the mirror image
+    OUT/smaller.stablehlo.gz  the same as flip, of a canvas at .7 of the size, too
     OUT/scales.stablehlo.gz   the same as flip, of canvases at .7 and 1.4 of the size, too
     OUT/config.json           canvas size, architecture, thresholds, checksum
     OUT/MODEL_CARD.md         what it is, what it was trained on, what it reached
@@ -38,6 +39,7 @@ WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "MODEL_CARD.md"
 TEST_TIMES = {  # name -> of inference.predict
     "plain": {"flip_test": False},
     "flip": {"flip_test": True},
+    "smaller": {"flip_test": True, "two_sizes": True},
     "scales": {"flip_test": True, "three_sizes": True},
 }
 PLATFORMS = ("cpu", "cuda", "tpu")

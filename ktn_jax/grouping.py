@@ -88,16 +88,21 @@ def confirm(score: Array, sighted: Array, belongs: Array) -> Array:
     return score * jnp.minimum(seen / CONFIRMED, 1)
 
 
-def find_repeated(belongs: Array, score: Array, max_overlap: float) -> Array:
+def find_repeated(belongs: Array, score: Array, max_overlap: float, look: Array) -> Array:
     """[K] whether a better instance shares too much of the same cells.
 
-    belongs: [K, h, w] in order of falling score. This is matrix NMS (Wang et al.
-    2020) with a hard end: a rival that is a repeat itself counts for less.
+    belongs: [K, h, w] in order of falling score.   look: [K] which of several each was
+    found in. This is matrix NMS (Wang et al. 2020) with a hard end: a rival that is a
+    repeat itself counts for less. Overlap is IoU; from one look to another it is the
+    share of the smaller, for what one takes for a person may be a piece in the other.
     """
     flat = belongs.reshape(len(score), -1)
     shared = flat @ flat.T
     area = jnp.diagonal(shared)
-    overlap = shared / jnp.maximum(area[:, None] + area[None] - shared, NEAR_ZERO)
+    union = area[:, None] + area[None] - shared
+    least = jnp.minimum(area[:, None], area[None])
+    whole = jnp.where(look[:, None] == look[None], union, least)
+    overlap = shared / jnp.maximum(whole, NEAR_ZERO)
     better = jnp.tril(overlap, -1)  # row i: overlaps with the better ones
     own = better.max(1)  # how much the rival itself repeats somebody
     return (better * (1 - own[None])).max(1) > max_overlap

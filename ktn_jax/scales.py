@@ -1,4 +1,4 @@
-"""Fields of one canvas at three sizes, brought together by how large people are on it.
+"""Fields of one canvas at two or three sizes, together by how large people are on it.
 
 Charts are best of people about as large as most whom the network learnt from: who is
 larger is seen as a whole on a smaller canvas, who is smaller is seen closer on a larger
@@ -13,6 +13,7 @@ from ktn_jax.structs import Array, Fields
 
 SMALLER, LARGER = 7, 14  # the other canvases' sides, in tenths
 LARGE, SMALL = 120.0, 60.0  # sizes of people of whom two canvases count alike
+NO_HEAT = 1e-9  # in place of 0, which has no logit
 SURFACE = ("parts", "chart", "uv", "keypoints")
 
 
@@ -38,7 +39,7 @@ def join(fields: Fields, smaller: Fields, larger: Fields) -> Fields:
     is who, and what the prior sees, stays with the middle one.
     """
     octaves = jnp.log2(embedding.size_of(fields.bandwidth))
-    large = jnp.clip(octaves - jnp.log2(LARGE) + 0.5, 0, 1)
+    large = _is_large(fields.bandwidth)
     small = jnp.clip(jnp.log2(SMALL) - octaves + 0.5, 0, 1)
     joined = _mixed(fields, smaller, large, SURFACE)
     return _mixed(joined, larger, small, ("mask", *SURFACE))
@@ -54,3 +55,32 @@ def _mixed(one: Fields, other: Fields, share: Array, names: tuple[str, ...]) -> 
         return here + weight * (jax.image.resize(there, shape, "linear") - here)
 
     return one.replace(**{name: mixed(name) for name in names})
+
+
+def bring_large(smaller: Fields, like: Fields) -> Fields:
+    """A smaller canvas's Fields in the cells and canvas pixels of these.
+
+    Its anchors count as far as the people are large; of others there are none.
+    """
+    height, width = like.center.shape[1:]
+    rows, columns = smaller.center.shape[1:]
+    grow = jnp.array([height / rows, width / columns])
+
+    def resized(values: Array) -> Array:
+        shape = (values.shape[0], height, width, *values.shape[3:])
+        return jax.image.resize(values, shape, "linear")
+
+    brought = jax.tree.map(resized, smaller)
+    bandwidth = brought.bandwidth + jnp.log(grow).mean()
+    heat = _is_large(bandwidth) * jax.nn.sigmoid(brought.center)
+    return brought.replace(
+        offset=brought.offset * grow,
+        bandwidth=bandwidth,
+        center=jnp.log(heat + NO_HEAT) - jnp.log1p(-heat),
+    )
+
+
+def _is_large(bandwidth: Array) -> Array:
+    """How far the people of cells are large, 0..1: from 0 to 1 it takes an octave."""
+    octaves = jnp.log2(embedding.size_of(bandwidth))
+    return jnp.clip(octaves - jnp.log2(LARGE) + 0.5, 0, 1)

@@ -74,7 +74,7 @@ def test_weights_of_sixteen_bits_keep_their_leading_bits(straight, exported, tmp
     assert 0 < np.abs(ours.score - theirs.score).max() < 0.1
 
 
-@pytest.mark.parametrize("test_time", ["flip", "scales"])
+@pytest.mark.parametrize("test_time", ["flip", "smaller", "scales"])
 def test_exported_averages_are_the_network_s_on_any_canvas(straight, exported, test_time):
     config, network, _, variables = export.load_run(str(straight[0]))
     whole = functools.partial(
