@@ -21,7 +21,7 @@ TOP = 1280  # channels on the coarsest level
 STAGES = {2: 1, 3: 2, 4: 3, 5: 6}  # level -> which of the backbone's stages it reads
 NECK = {5: 64, 4: 32, 3: 24, 2: 24}  # level -> channels that it hands on
 WIDE = 96  # channels before the heat-maps
-SOFTER = 0.5  # of the logits, so that a weak sight counts, too
+UNSURE, REACH = 4.0, 2.0  # logits are read by fours, as far as plus or minus eight
 
 
 class MoveNetKeypoints(nn.Module):
@@ -58,10 +58,7 @@ class Guide(nn.Module):
 
     @nn.compact
     def __call__(self, logits: Array) -> Array:
-        """logits: [B, h, w, 17], which learn nothing from it. Returns [B, h, w, width].
-
-        Near zero where nothing is seen: most of an image, whose map shall stay as it was.
-        """
-        seen = nn.sigmoid(SOFTER * jax.lax.stop_gradient(logits))
+        """logits: [B, h, w, 17], which learn nothing from it. Returns [B, h, w, width]."""
+        seen = jnp.clip(jax.lax.stop_gradient(logits) / UNSURE, -REACH, REACH)
         code = conv3x3(self.width, bias=True, dtype=self.dtype, name="code")
         return nn.relu(code(seen.astype(self.dtype)))
