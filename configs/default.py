@@ -28,7 +28,6 @@ def get_config() -> ConfigDict:
                 "fine": 0,  # channels at stride 4 where decoder and head work at stride 8
                 "prior": "",  # a second, mobile backbone that joins the pyramid; "": none
                 "prior_keypoints": False,  # MoveNet's own head, too, for codec.prior_score
-                "prior_guides": False,  # what that head sees joins decoder and head
                 "wide": 0,  # channels of a second map at stride 8 beside the decoder's
                 "context": 0,  # rounds of attention within that map, at stride 16
                 "surface_blocks": 0,  # residual ones, before charts, U, V and keypoints

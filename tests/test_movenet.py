@@ -1,7 +1,6 @@
 """MoveNet's own keypoint head: read from the graph's names, and what scores make of it."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -193,55 +192,3 @@ def test_who_is_not_seen_scores_less():
         old, new = (f.score[0, int(f.owner[0, y, x])] for f in (plain, found))
         heat = 1 / (1 + np.exp(-logit))
         assert np.isclose(new, old * min(heat / 0.3, 1), rtol=1e-3)
-
-
-def test_what_the_prior_sees_begins_as_nothing_and_then_tells_person_and_surface():
-    """As a network goes on from where it was; it teaches the prior's head nothing."""
-    sizes = {"prior": MOVENET, "prior_keypoints": True, "wide": 16}
-    plain, guided = (small_network(**sizes, prior_guides=on) for on in (False, True))
-    variables = init_variables(guided, 0, 64)
-    image = jax.random.randint(jax.random.key(1), (1, 64, 64, 3), 0, 255)
-    params = dict(variables["params"])
-    for name in ("wide_person", "wide_surface"):  # these begin as nothing, too
-        grow = params["head"][name]["grow"]["kernel"]
-        drawn = jax.random.normal(jax.random.key(3), grow.shape)
-        params["head"] = params["head"] | {name: {"grow": {"kernel": drawn}}}
-    joins = {"head": ("guide_person", "guide_surface"), "wide": ("guide",)}
-    bare = {k: dict(v) for k, v in params.items() if k != "guide"}
-    for room, names in joins.items():
-        for name in names:
-            del bare[room][name]
-    apply, before = jax.jit(guided.apply), jax.jit(plain.apply)
-    first = before({**variables, "params": bare}, image)
-    fields = apply({**variables, "params": params}, image)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), fields, first)
-
-    def alive(room, name):
-        """One join alone says something."""
-        kernel = params[room][name]["kernel"]
-        drawn = jax.random.normal(jax.random.key(2), kernel.shape)
-        told = params | {room: params[room] | {name: {"kernel": drawn}}}
-        return {**variables, "params": told}
-
-    for room, names in joins.items():
-        for name in names:
-            fields = apply(alive(room, name), image)
-            person = np.abs(fields.mask - first.mask).max()
-            assert (person > 1e-4) == (name != "guide_surface")
-            assert np.abs(fields.chart - first.chart).max() > 1e-4
-
-    @jax.jit
-    @jax.grad
-    def gradient(variables):
-        return jnp.square(guided.apply(variables, image).chart - 1).sum()
-
-    slopes = gradient(alive("head", "guide_surface"))["params"]
-    assert np.any(slopes["guide"]["code"]["kernel"])
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(slopes["prior_keypoints"]))
-
-
-@pytest.mark.parametrize("changes", [{"prior_keypoints": False}, {"fine": 8}])
-def test_guides_need_the_head_and_a_decoder_at_stride_4(changes):
-    sizes = {"prior": MOVENET, "prior_keypoints": True, "prior_guides": True}
-    with pytest.raises(UserError, match="prior_guides=True joins"):
-        small_network(**sizes | changes)

@@ -5,7 +5,7 @@ is told where it lies within its own person (by its own vote, gradient stopped),
 what cutting out a box tells a two-stage network; then parts, charts, U, V and keypoints.
 With `fine` all but the classifiers works at stride 8, where CPUs do twice the width in less
 time, and is brought to stride 4 for them. A wide map, where there is one, is added twice:
-before F and, told the place too, before the surface. So is what the prior sees.
+before F and, told the place too, before the surface.
 """
 
 from typing import Any
@@ -97,18 +97,12 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: Array,
-        detail: Array | None = None,
-        wide: Array | None = None,
-        guide: Array | None = None,
+        self, x: Array, detail: Array | None = None, wide: Array | None = None
     ) -> Fields:
         """x: [B, h, w, *] at stride 4; with `fine` at 8, and then detail, C2, at 4.
 
-        wide: a WideMap, [B, h/2, w/2, *], where there is one.   guide: a Guide, likewise,
-        [B, h, w, *].
+        wide: a WideMap, [B, h/2, w/2, *], where there is one.
         """
-        x = self._guided(x, guide, "person")
         if wide is not None:
             x = x + Addition(x.shape[-1], dtype=self.dtype, name="wide_person")(wide)
         dilations = tuple(max(1, d // 2) for d in DILATIONS) if self.fine else DILATIONS
@@ -130,8 +124,7 @@ class Head(nn.Module):
         tag = self._classify(
             features, self._kernel("tag", self.tag), self._bias("tag", self.tag, 0.0)
         )
-        x = self._guided(self._placed(x, offset, bandwidth), guide, "surface")
-        x = self._surface(x, wide)
+        x = self._place(x, offset, bandwidth, wide)
         if self.fine:
             x = up(self.fine, dtype=self.dtype, name="raise_surface")(x, features)
         keypoint_kernel = self._kernel("keypoint", NUM_KEYPOINTS)
@@ -190,15 +183,9 @@ class Head(nn.Module):
         rows = transfer(kernel_rows(keypoint), kernel_rows(part), kernel_rows(person))
         return rows_kernel(rows, self.kernel)
 
-    def _guided(self, x: Array, guide: Array | None, name: str) -> Array:
-        """x and what the prior sees, at first nothing of it."""
-        if guide is None:
-            return x
-        start = nn.initializers.zeros
-        join = conv1x1(x.shape[-1], start=start, dtype=self.dtype, name=f"guide_{name}")
-        return x + join(guide)
-
-    def _placed(self, x: Array, offset: Array, bandwidth: Array) -> Array:
+    def _place(
+        self, x: Array, offset: Array, bandwidth: Array, wide: Array | None
+    ) -> Array:
         """x with each cell's place within its own person mixed in."""
         place = -offset / embedding.sigma(bandwidth)[..., None]
         place = jax.lax.stop_gradient(jnp.clip(place, -PLACE_LIMIT, PLACE_LIMIT))
@@ -210,10 +197,7 @@ class Head(nn.Module):
             conv1x1(self.width, bias=True, dtype=self.dtype, name="place_code")(code)
         )
         mixed = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
-        return x + mixed
-
-    def _surface(self, x: Array, wide: Array | None) -> Array:
-        """What parts, charts, U, V and keypoints are classified by."""
+        x = x + mixed
         if wide is not None:
             look = recomputed(WideSurface, self.remat)
             wide = look(wide.shape[-1], dtype=self.dtype, name="wide")(wide, x)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ktn_jax.anatomy import NUM_KEYPOINTS
-from ktn_jax.models.layers import Depthwise, conv1x1, conv3x3, upsample_bilinear
+from ktn_jax.models.layers import Depthwise, conv1x1, upsample_bilinear
 
 Array = jax.Array
 
@@ -21,7 +21,6 @@ TOP = 1280  # channels on the coarsest level
 STAGES = {2: 1, 3: 2, 4: 3, 5: 6}  # level -> which of the backbone's stages it reads
 NECK = {5: 64, 4: 32, 3: 24, 2: 24}  # level -> channels that it hands on
 WIDE = 96  # channels before the heat-maps
-UNSURE, REACH = 4.0, 2.0  # logits are read by fours, as far as plus or minus eight
 
 
 class MoveNetKeypoints(nn.Module):
@@ -48,17 +47,3 @@ class MoveNetKeypoints(nn.Module):
 
     def _conv(self, width: int, name: str) -> nn.Dense:
         return conv1x1(width, bias=True, dtype=self.dtype, name=name)
-
-
-class Guide(nn.Module):
-    """What MoveNet sees, as a map for our own decoder and head to look at."""
-
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, logits: Array) -> Array:
-        """logits: [B, h, w, 17], which learn nothing from it. Returns [B, h, w, width]."""
-        seen = jnp.clip(jax.lax.stop_gradient(logits) / UNSURE, -REACH, REACH)
-        code = conv3x3(self.width, bias=True, dtype=self.dtype, name="code")
-        return nn.relu(code(seen.astype(self.dtype)))

@@ -22,7 +22,7 @@ from ktn_jax.models.context import HEAD_WIDTH
 from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.heads import Head
 from ktn_jax.models.layers import recomputed
-from ktn_jax.models.movenet import MOVENET, Guide, MoveNetKeypoints
+from ktn_jax.models.movenet import MOVENET, MoveNetKeypoints
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.models.wide import WideMap
 from ktn_jax.structs import Fields
@@ -66,7 +66,6 @@ class KTN(nn.Module):
     wide: int = 0  # channels of a second map, at stride 8, beside the decoder's; 0: none
     context: int = 0  # rounds of attention within that map, at stride 16
     prior_keypoints: bool = False  # whether the prior's own keypoint head is there, too
-    prior_guides: bool = False  # whether what it sees joins the decoder's map and the head
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -95,17 +94,15 @@ class KTN(nn.Module):
             dtype=dtype,
             name="head",
         )
-        detail, wide, guide = None, None, None
-        if self.prior_guides:
-            guide = Guide(self.width, dtype=dtype, name="guide")(sighted)
+        detail, wide = None, None
         if self.fine:
             detail = levels[0]
         elif self.wide:
             both = (maps[1:] for maps in (levels, *prior))
             wide = recomputed(WideMap, self.remat)(
                 self.wide, self.context, dtype, name="wide"
-            )(*both, guide=guide)
-        return head(x, detail, wide, guide).replace(prior_keypoints=sighted)
+            )(*both)
+        return head(x, detail, wide).replace(prior_keypoints=sighted)
 
     def _prior(self, image: Array) -> tuple[tuple[tuple[Array, ...], ...], Array | None]:
         """The second backbone's maps, if there is one, and the keypoints it sees."""
@@ -183,12 +180,6 @@ def check_network(network: KTN) -> None:
             f"model.prior_keypoints is of prior {MOVENET!r}, and model.prior is "
             f"{network.prior!r}; set --config.model.prior={MOVENET}, or "
             "--config.model.prior_keypoints=False"
-        )
-    if network.prior_guides and (network.fine or not network.prior_keypoints):
-        raise UserError(
-            "model.prior_guides=True joins the prior's keypoints to a decoder at stride 4; "
-            "set --config.model.prior_keypoints=True and --config.model.fine=0, or "
-            "--config.model.prior_guides=False"
         )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(

@@ -36,11 +36,8 @@ class WideMap(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, *backbones: Sequence[Array], guide: Array | None = None) -> Array:
-        """backbones: of each C3 to C5, [B, h, w, *].   guide: [B, H/4, W/4, *], if any.
-
-        Returns [B, H/8, W/8, width].
-        """
+    def __call__(self, *backbones: Sequence[Array]) -> Array:
+        """backbones: of each C3 to C5, [B, h, w, *]. Returns [B, H/8, W/8, width]."""
         above: Array | None = None
         for level in (5, 4, 3):
             here = sum(
@@ -53,10 +50,6 @@ class WideMap(nn.Module):
             if level == 4 and self.context:
                 look = Context(self.width, self.context, self.dtype, name="context")
                 above += look(*(levels[1:] for levels in backbones))
-        if guide is not None:
-            start = nn.initializers.zeros
-            join = conv1x1(self.width, start=start, dtype=self.dtype, name="guide")
-            above += join(space_to_depth(guide))
         x = nn.relu(group_norm(self.width, dtype=self.dtype, name="norm")(above))
         for i in range(PERSON_BLOCKS):
             x = WideningBlock(self.width, dtype=self.dtype, name=f"block{i}")(x)
