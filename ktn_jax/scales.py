@@ -51,8 +51,7 @@ def _mixed(one: Fields, other: Fields, share: Array, names: tuple[str, ...]) -> 
     def mixed(name: str) -> Array:
         here, there = getattr(one, name), getattr(other, name)
         weight = share.reshape(*share.shape, *(1,) * (here.ndim - 3))
-        shape = (*share.shape, *there.shape[3:])
-        return here + weight * (jax.image.resize(there, shape, "linear") - here)
+        return here + weight * (_resized(there, share.shape[1:]) - here)
 
     return one.replace(**{name: mixed(name) for name in names})
 
@@ -62,15 +61,10 @@ def bring_large(smaller: Fields, like: Fields) -> Fields:
 
     Its anchors count as far as the people are large; of others there are none.
     """
-    height, width = like.center.shape[1:]
+    height, width = cells = like.center.shape[1:]
     rows, columns = smaller.center.shape[1:]
     grow = jnp.array([height / rows, width / columns])
-
-    def resized(values: Array) -> Array:
-        shape = (values.shape[0], height, width, *values.shape[3:])
-        return jax.image.resize(values, shape, "linear")
-
-    brought = jax.tree.map(resized, smaller)
+    brought = jax.tree.map(lambda values: _resized(values, cells), smaller)
     bandwidth = brought.bandwidth + jnp.log(grow).mean()
     heat = _is_large(bandwidth) * jax.nn.sigmoid(brought.center)
     return brought.replace(
@@ -78,6 +72,12 @@ def bring_large(smaller: Fields, like: Fields) -> Fields:
         bandwidth=bandwidth,
         center=jnp.log(heat + NO_HEAT) - jnp.log1p(-heat),
     )
+
+
+def _resized(values: Array, cells: tuple[int, ...]) -> Array:
+    """A map, [B, h, w, ...], at so many rows and columns of cells."""
+    shape = (values.shape[0], *cells, *values.shape[3:])
+    return jax.image.resize(values, shape, "linear")
 
 
 def _is_large(bandwidth: Array) -> Array:
