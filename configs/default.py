@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
                 "fine": 0,  # channels at stride 4 where decoder and head work at stride 8
                 "prior": "",  # a second, mobile backbone that joins the pyramid; "": none
                 "prior_keypoints": False,  # MoveNet's own head, too, for codec.prior_score
+                "prior_mask": 0,  # channels of a second mask, of the prior alone
                 "wide": 0,  # channels of a second map at stride 8 beside the decoder's
                 "context": 0,  # rounds of attention within that map, at stride 16
                 "surface_blocks": 0,  # residual ones, before charts, U, V and keypoints
@@ -57,6 +58,7 @@ def get_config() -> ConfigDict:
                 "bandwidth_scale": 1.0,  # of the learnt one; below 1 parts people who touch
                 "chart_score": True,  # a score counts how sure the charts are, too
                 "prior_score": False,  # a score falls where the prior sees no keypoints
+                "prior_mask": 0.0,  # share of the mask that is of the prior alone
                 "expected_similarity": True,  # charts by how near they can expect to be
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it
@@ -99,6 +101,7 @@ def get_config() -> ConfigDict:
                 "surface": 0.0,  # ours: charts and (U, V) by how near they come
                 "parts": 2.0,
                 "mask": 5.0,
+                "prior_mask": 5.0,  # where model.prior_mask is
                 "keypoints": 0.1,
                 "center": 1.0,
                 "instance": 1.0,

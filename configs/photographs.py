@@ -21,9 +21,9 @@ def get_config() -> ConfigDict:
     """
     config = ktn_lite0.get_config()
     config.model.update(tag=4, surface_blocks=2, prior="mobilenetv2_150")
-    config.model.update(wide=128, context=2, prior_keypoints=True)
+    config.model.update(wide=128, context=2, prior_keypoints=True, prior_mask=64)
     config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
-    config.codec.update(bandwidth_scale=0.8, prior_score=True)
+    config.codec.update(bandwidth_scale=0.8, prior_score=True, prior_mask=0.5)
     config.loss.update(tag=0.5, chart=2.0, surface=4.0)
     config.loss.update(instance=4.0, offset=2.0, bandwidth=1.0)
     config.data.update(canvas=192, eval_canvas=256, batch_size=16, eval_batch_size=4)
@@ -35,7 +35,11 @@ def get_config() -> ConfigDict:
     )
     config.optim.update(
         backbone_lr=0.15,
-        hold=("backbone/(conv_stem|blocks_[0-2]/.*)/kernel", "prior.*"),
+        hold=(
+            "backbone/(conv_stem|blocks_[0-2]/.*)/kernel",
+            "prior/.*",
+            "prior_keypoints/.*",
+        ),
         clip=0.0,
     )
     config.train.update(steps=4000, log_steps=20, save_steps=250, keep=2, ema=0.998)

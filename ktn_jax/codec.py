@@ -47,6 +47,8 @@ class Codec:
     chart_score: bool = False
     # whether a score falls where the prior sees no keypoints; False also for older runs
     prior_score: bool = False
+    # share of the mask that is told from the prior's maps alone; 0 also for older runs
+    prior_mask: float = 0.0
     # whether a pixel's chart is the one expected nearest the truth, not the likeliest;
     # False also for older runs
     expected_similarity: bool = False
@@ -56,6 +58,8 @@ class Codec:
             raise UserError(
                 f"bandwidth_scale {self.bandwidth_scale} must be above 0; 1 is as learnt"
             )
+        if not 0 <= self.prior_mask <= 1:
+            raise UserError(f"prior_mask {self.prior_mask} is a share; give 0 to 1")
 
     # --- in: one image, numpy ---------------------------------------------------
 
@@ -144,7 +148,21 @@ class Codec:
         of another size, scales.bring_large); who is found in several is taken from
         where the score is highest, with all that the pixels show.
         """
-        return jax.vmap(self._decode_one)(fields, *others)
+        looks = (self._blended(look) for look in (fields, *others))
+        return jax.vmap(self._decode_one)(*looks)
+
+    def _blended(self, fields: Fields) -> Fields:
+        """Fields whose mask is prior_mask's share of the prior's; UserError without it."""
+        if not self.prior_mask:
+            return fields
+        if fields.prior_mask is None:
+            raise UserError(
+                f"codec.prior_mask={self.prior_mask} needs a mask of the prior's maps, and "
+                "this network has none; train it with --config.model.prior_mask=64, or set "
+                "codec.prior_mask to 0"
+            )
+        more = self.prior_mask * (fields.prior_mask - fields.mask)
+        return fields.replace(mask=fields.mask + more)
 
     def _decode_one(self, *looks: Fields) -> Instances:
         each = [self._find(fields) for fields in looks]

@@ -86,6 +86,11 @@ def mask(fields: Fields, targets: Targets) -> Mean:
     return _mean(loss, targets.mask_valid)
 
 
+def prior_mask(fields: Fields, targets: Targets) -> Mean:
+    """The same of the mask from the prior alone; only where there is one."""
+    return mask(fields.replace(mask=fields.prior_mask), targets)
+
+
 def keypoints(fields: Fields, targets: Targets) -> Mean:
     """Penalty-reduced focal loss of the keypoint heat-maps, per annotated keypoint."""
     valid = jnp.broadcast_to(targets.keypoints_valid[..., None], targets.keypoints.shape)
@@ -192,7 +197,7 @@ def quality(fields: Fields, targets: Targets) -> Mean:
 TERMS: dict[str, Callable[[Fields, Targets], Mean]] = {
     term.__name__: term
     for term in (
-        chart, uv, surface, parts, mask, keypoints,
+        chart, uv, surface, parts, mask, prior_mask, keypoints,
         center, instance, offset, bandwidth, tag, quality,
     )
 }  # fmt: skip
@@ -201,9 +206,13 @@ SURFACE_TERMS = ("chart", "uv", "surface", "parts")
 
 
 def all_terms(fields: Fields, targets: Targets) -> dict[str, Mean]:
-    """Every term, before division. Whatever stands in padded slots is replaced first."""
+    """Every term, before division. Whatever stands in padded slots is replaced first.
+
+    Without a mask from the prior there is no term of it.
+    """
     targets = _without_padding(targets)
-    return {name: term(fields, targets) for name, term in TERMS.items()}
+    absent = {"prior_mask"} if fields.prior_mask is None else set()
+    return {n: term(fields, targets) for n, term in TERMS.items() if n not in absent}
 
 
 def all_counts(shapes: Fields, targets: Targets) -> dict[str, Array]:

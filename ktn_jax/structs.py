@@ -64,6 +64,8 @@ class Fields:
     quality: Array  # [B, h, w] logit of the mask IoU, read at the anchor
     # [B, h, w, 17] logits: keypoints as model.prior's own head sees them; None: not there
     prior_keypoints: Array | None = None
+    # [B, h, w] logit: a person, from the prior's maps alone; None: not there
+    prior_mask: Array | None = None
 
 
 @struct.dataclass

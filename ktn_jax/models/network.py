@@ -23,6 +23,7 @@ from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.heads import Head
 from ktn_jax.models.layers import recomputed
 from ktn_jax.models.movenet import MOVENET, MoveNetKeypoints
+from ktn_jax.models.prior_mask import PriorMask
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.models.wide import WideMap
 from ktn_jax.structs import Fields
@@ -66,6 +67,7 @@ class KTN(nn.Module):
     wide: int = 0  # channels of a second map, at stride 8, beside the decoder's; 0: none
     context: int = 0  # rounds of attention within that map, at stride 16
     prior_keypoints: bool = False  # whether the prior's own keypoint head is there, too
+    prior_mask: int = 0  # channels of a second mask, of the prior's maps alone; 0: none
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -102,7 +104,13 @@ class KTN(nn.Module):
             wide = recomputed(WideMap, self.remat)(
                 self.wide, self.context, dtype, name="wide"
             )(*both)
-        return head(x, detail, wide).replace(prior_keypoints=sighted)
+        outline = None
+        if self.prior_mask:
+            (maps,) = prior
+            own = recomputed(PriorMask, self.remat)
+            outline = own(self.prior_mask, dtype, name="prior_mask")(maps[1:])
+        fields = head(x, detail, wide)
+        return fields.replace(prior_keypoints=sighted, prior_mask=outline)
 
     def _prior(self, image: Array) -> tuple[tuple[tuple[Array, ...], ...], Array | None]:
         """The second backbone's maps, if there is one, and the keypoints it sees."""
@@ -180,6 +188,13 @@ def check_network(network: KTN) -> None:
             f"model.prior_keypoints is of prior {MOVENET!r}, and model.prior is "
             f"{network.prior!r}; set --config.model.prior={MOVENET}, or "
             "--config.model.prior_keypoints=False"
+        )
+    if network.prior_mask and (not network.prior or network.prior_mask % HEAD_WIDTH):
+        raise UserError(
+            f"model.prior_mask={network.prior_mask} is a mask of the prior's maps, with "
+            f"attention in heads of {HEAD_WIDTH} channels; set it to a multiple of "
+            f"{HEAD_WIDTH} beside --config.model.prior (it is {network.prior!r}), or "
+            "--config.model.prior_mask=0"
         )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(
