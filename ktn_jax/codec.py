@@ -158,7 +158,7 @@ class Codec:
         if fields.prior_mask is None:
             raise UserError(
                 f"codec.prior_mask={self.prior_mask} needs a mask of the prior's maps, and "
-                "this network has none; train it with --config.model.prior_mask=64, or set "
+                "this network has none; train it with --config.model.prior_mask=96, or set "
                 "codec.prior_mask to 0"
             )
         more = self.prior_mask * (fields.prior_mask - fields.mask)

@@ -32,6 +32,7 @@ from ktn_jax.data.draws import Source
 from ktn_jax.errors import UserError
 from ktn_jax.loop import Loop, parse_trace
 from ktn_jax.models.network import KTN, build_network, init_variables
+from ktn_jax.models.prior_mask import DROPS
 from ktn_jax.structs import Batch, Fields, TrainState
 
 Array = jax.Array
@@ -61,8 +62,11 @@ def train_step(
 
     def fields_of(params: Any, images: Array) -> Fields:
         params = optim.hold_still(params, hold)
-        return network.apply({"params": params, "frozen": state.frozen}, images)
+        variables = {"params": params, "frozen": state.frozen}
+        return network.apply(variables, images, rngs={DROPS: drops})
 
+    # of the step alone: the same channels are out on every device and in every piece
+    drops = jax.random.fold_in(jax.random.key(0), state.step)
     # counts over all devices and pieces before the division; totals and gradients after it
     shapes = jax.eval_shape(fields_of, state.params, batch.image)
     counts = parallel.all_sum(losses.all_counts(shapes, batch.targets), axis)

@@ -9,6 +9,7 @@ from ktn_jax.structs import Fields
 
 WIDE = {"parts": (15,), "chart": (25,), "uv": (25, 2), "keypoints": (17,), "offset": (2,),
         "tag": (4,)}  # fmt: skip
+UNTOUCHED = ("center", "offset", "tag", "quality", "prior_keypoints", "prior_mask")
 
 
 def fields(height, width, value):
@@ -60,7 +61,7 @@ def test_people_are_read_where_their_size_is_best_and_who_is_who_stays(size, lar
         assert value.shape == (1, 16, 24, *WIDE.get(name, ())), name
         if name == "bandwidth":
             np.testing.assert_array_equal(value, fine.bandwidth)
-        elif name in ("center", "offset", "tag", "quality", "prior_keypoints"):
+        elif name in UNTOUCHED:
             np.testing.assert_allclose(value, 1.0, err_msg=name)
         else:
             expected = 1.0 - 5 * small + (2 * large if name != "mask" else 0)

@@ -189,12 +189,10 @@ def check_network(network: KTN) -> None:
             f"{network.prior!r}; set --config.model.prior={MOVENET}, or "
             "--config.model.prior_keypoints=False"
         )
-    if network.prior_mask and (not network.prior or network.prior_mask % HEAD_WIDTH):
+    if network.prior_mask and not network.prior:
         raise UserError(
-            f"model.prior_mask={network.prior_mask} is a mask of the prior's maps, with "
-            f"attention in heads of {HEAD_WIDTH} channels; set it to a multiple of "
-            f"{HEAD_WIDTH} beside --config.model.prior (it is {network.prior!r}), or "
-            "--config.model.prior_mask=0"
+            f"model.prior_mask={network.prior_mask} is of the prior's maps, and there "
+            "is no prior; set --config.model.prior, or --config.model.prior_mask=0"
         )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(

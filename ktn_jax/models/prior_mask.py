@@ -3,7 +3,9 @@
 What learns from rendered scenes learns what gives rendered people away, too: edges, grain,
 light that is not the photograph's. A mask needs little more than that, so on photographs it
 is the one that suffers. The prior was trained on photographs of people, never on ours, and
-what it does not see cannot be learnt from it (benchmarks/runs.md).
+what it does not see cannot be learnt from it. Small, and some channels are out at every
+step of training: what fits rendered scenes better fits photographs no better
+(benchmarks/runs.md).
 """
 
 from collections.abc import Sequence
@@ -13,12 +15,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ktn_jax.models.layers import conv1x1, pixel_shuffle
-from ktn_jax.models.wide import WideMap
+from ktn_jax.models.layers import (
+    conv1x1,
+    conv3x3,
+    pixel_shuffle,
+    upsample_bilinear,
+)
 
 Array = jax.Array
 
-ROUNDS = 1  # of attention at stride 16
+BLOCKS = 2  # 3x3 convolutions, each added to its input
+DROPS = "channels"  # the random numbers that say which channels are out; none: all are in
+KEPT = 0.7  # share of the prior's channels that a step of training is shown
 
 
 class PriorMask(nn.Module):
@@ -30,6 +38,23 @@ class PriorMask(nn.Module):
     @nn.compact
     def __call__(self, maps: Sequence[Array]) -> Array:
         """maps: [B, h, w, *] at strides 8, 16, 32. Returns [B, H/4, W/4] f32."""
-        x = WideMap(self.width, ROUNDS, self.dtype, name="wide")(maps)
+        x: Array | None = None
+        for level in (5, 4, 3):
+            lateral = conv1x1(
+                self.width, bias=level == 5, dtype=self.dtype, name=f"lateral{level}"
+            )
+            here = lateral(self._shown(maps[level - 3]))
+            x = here if x is None else here + upsample_bilinear(x, 2)
+        x = nn.relu(x)
+        for i in range(BLOCKS):
+            block = conv3x3(self.width, bias=True, dtype=self.dtype, name=f"block{i}")
+            x = x + nn.relu(block(x))
         grow = conv1x1(4, bias=True, dtype=self.dtype, name="grow")
         return pixel_shuffle(grow(x))[..., 0].astype(jnp.float32)
+
+    def _shown(self, x: Array) -> Array:
+        """The map without some of its channels, the same of a whole batch, in training."""
+        if not self.has_rng(DROPS):
+            return x
+        shown = jax.random.bernoulli(self.make_rng(DROPS), KEPT, x.shape[-1:])
+        return x * shown / KEPT
