@@ -50,9 +50,10 @@ def test_it_hangs_on_the_prior_alone_and_nothing_on_it():
     assert "prior_mask" in differing("prior")
 
 
-def test_it_needs_a_prior():
-    with pytest.raises(UserError, match=r"prior_mask=32 is of the prior's maps"):
-        small_network(prior_mask=32)
+@pytest.mark.parametrize("prior", ["", "efficientnet_lite0"])
+def test_it_needs_movenet_s_maps(prior):
+    with pytest.raises(UserError, match=r"prior_mask=32 is of the maps of prior 'mobilen"):
+        small_network(prior=prior, prior_mask=32)
 
 
 def test_it_learns_what_the_mask_learns():

@@ -189,10 +189,11 @@ def check_network(network: KTN) -> None:
             f"{network.prior!r}; set --config.model.prior={MOVENET}, or "
             "--config.model.prior_keypoints=False"
         )
-    if network.prior_mask and not network.prior:
+    if network.prior_mask and network.prior != MOVENET:
         raise UserError(
-            f"model.prior_mask={network.prior_mask} is of the prior's maps, and there "
-            "is no prior; set --config.model.prior, or --config.model.prior_mask=0"
+            f"model.prior_mask={network.prior_mask} is of the maps of prior {MOVENET!r}, and "
+            f"model.prior is {network.prior!r}; set --config.model.prior={MOVENET}, or "
+            "--config.model.prior_mask=0"
         )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(

@@ -8,11 +8,14 @@ step of training: what fits rendered scenes better fits photographs no better
 (benchmarks/runs.md).
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from ktn_jax.models.layers import (
@@ -26,6 +29,8 @@ Array = jax.Array
 
 BLOCKS = 2  # 3x3 convolutions, each added to its input
 DROPS = "channels"  # the random numbers that say which channels are out; none: all are in
+CHANNELS = "movenet_channels.npz"  # their means and deviations, see assets/LICENSES.md
+LEAST = 0.1  # deviation that a channel is divided by
 KEPT = 0.7  # share of the prior's channels that a step of training is shown
 
 
@@ -43,7 +48,7 @@ class PriorMask(nn.Module):
             lateral = conv1x1(
                 self.width, bias=level == 5, dtype=self.dtype, name=f"lateral{level}"
             )
-            here = lateral(self._shown(maps[level - 3]))
+            here = lateral(self._shown(self._standard(maps[level - 3], level)))
             x = here if x is None else here + upsample_bilinear(x, 2)
         x = nn.relu(x)
         for i in range(BLOCKS):
@@ -52,9 +57,31 @@ class PriorMask(nn.Module):
         grow = conv1x1(4, bias=True, dtype=self.dtype, name="grow")
         return pixel_shuffle(grow(x))[..., 0].astype(jnp.float32)
 
+    def _standard(self, x: Array, level: int) -> Array:
+        """The map with every channel about 0 and 1 wide, as counted on rendered scenes.
+
+        Its channels lie up to eight deviations from 0; of them as they are nothing is
+        learnt in reasonable time.
+        """
+        kept = {
+            name: self.variable(
+                "frozen", f"{name}{level}", lambda n=name: channels()[f"{n}{level}"]
+            )
+            for name in ("mean", "deviation")
+        }
+        mean, deviation = (v.value.astype(self.dtype) for v in kept.values())
+        return (x - mean) / jnp.maximum(deviation, LEAST)
+
     def _shown(self, x: Array) -> Array:
         """The map without some of its channels, the same of a whole batch, in training."""
         if not self.has_rng(DROPS):
             return x
         shown = jax.random.bernoulli(self.make_rng(DROPS), KEPT, x.shape[-1:])
         return x * shown / KEPT
+
+
+@functools.cache
+def channels() -> Mapping[str, np.ndarray]:
+    """mean3 to mean5 and deviation3 to deviation5 of MoveNet's C3 to C5, f32 each."""
+    with resources.files("ktn_jax.assets").joinpath(CHANNELS).open("rb") as file:
+        return dict(np.load(file))
