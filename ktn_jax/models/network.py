@@ -191,8 +191,8 @@ def check_network(network: KTN) -> None:
         )
     if network.prior_mask and network.prior != MOVENET:
         raise UserError(
-            f"model.prior_mask={network.prior_mask} is of the maps of prior {MOVENET!r}, and "
-            f"model.prior is {network.prior!r}; set --config.model.prior={MOVENET}, or "
+            f"model.prior_mask={network.prior_mask} is of the maps of prior {MOVENET!r}, "
+            f"and model.prior is {network.prior!r}; set --config.model.prior={MOVENET}, or "
             "--config.model.prior_mask=0"
         )
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):

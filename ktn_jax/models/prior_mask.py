@@ -46,7 +46,11 @@ class PriorMask(nn.Module):
         x: Array | None = None
         for level in (5, 4, 3):
             lateral = conv1x1(
-                self.width, bias=level == 5, dtype=self.dtype, name=f"lateral{level}"
+                self.width,
+                bias=level == 5,
+                start=nn.initializers.lecun_normal(),
+                dtype=self.dtype,
+                name=f"lateral{level}",
             )
             here = lateral(self._shown(self._standard(maps[level - 3], level)))
             x = here if x is None else here + upsample_bilinear(x, 2)
@@ -54,7 +58,8 @@ class PriorMask(nn.Module):
         for i in range(BLOCKS):
             block = conv3x3(self.width, bias=True, dtype=self.dtype, name=f"block{i}")
             x = x + nn.relu(block(x))
-        grow = conv1x1(4, bias=True, dtype=self.dtype, name="grow")
+        start = nn.initializers.zeros
+        grow = conv1x1(4, bias=True, start=start, dtype=self.dtype, name="grow")
         return pixel_shuffle(grow(x))[..., 0].astype(jnp.float32)
 
     def _standard(self, x: Array, level: int) -> Array:
