@@ -1,6 +1,7 @@
 """The second mask: what it sees, what it learns, and its share when people are decoded."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from ktn_jax import losses, mirror
 from ktn_jax.errors import UserError
 from ktn_jax.models.movenet import MOVENET
 from ktn_jax.models.network import init_variables
-from ktn_jax.models.prior_mask import DROPS, PriorMask
+from ktn_jax.models.prior_mask import DROPS, PriorMask, channels
 from tests.scenes import CODEC, perfect_fields, scene
 from tests.test_models import small_network
 
@@ -117,3 +118,19 @@ def test_some_channels_are_out_in_training_and_all_are_in_afterwards():
         np.testing.assert_allclose(share[0, 0, 0, ~out], 1 / 0.7, rtol=1e-5)
     assert np.any(shown[0] != shown[1])
     np.testing.assert_array_equal(module.apply({}, x, method="_shown"), x)
+
+
+def test_it_sees_channels_about_nothing_and_one_wide():
+    network = small_network(prior=MOVENET, prior_mask=32)
+    shapes = jax.eval_shape(lambda: init_variables(network, 0, SIZE))["frozen"]
+    for level, wide in {3: 48, 4: 144, 5: 480}.items():
+        kept = {name: channels()[f"{name}{level}"] for name in ("mean", "deviation")}
+        for name, value in kept.items():
+            assert value.shape == shapes["prior_mask"][f"{name}{level}"].shape == (wide,)
+        mean, deviation = kept.values()
+        x = np.stack([mean, mean + deviation, mean - 3 * deviation])[None, None]
+        look = functools.partial(PriorMask(8).apply, method="_standard")
+        seen, _ = look({}, jnp.asarray(x), level, mutable=["frozen"])
+        share = np.minimum(deviation / 0.1, 1)  # a channel that hardly moves stays small
+        expected = np.stack([0 * share, share, -3 * share])
+        np.testing.assert_allclose(seen[0, 0], expected, atol=2e-4)
