@@ -5,7 +5,7 @@
         --init.backbone=efficientnet-lite0 --init.prior=models/movenet-multipose.json
 
 Hardware: two CPU cores, four to eight images a second. Measured: see benchmarks/runs.md.
-11.37 M parameters, 11.36 M at inference; GFLOP an image: 47.0 at 512 px, 118.6 at 800.
+11.61 M parameters, 11.59 M at inference; GFLOP an image: 48.5 at 512 px, 122.1 at 800.
 """
 
 from ml_collections import ConfigDict
