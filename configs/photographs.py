@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config = ktn_lite0.get_config()
     config.model.update(tag=4, surface_blocks=2, prior="mobilenetv2_150")
     config.model.update(wide=128, context=2, prior_keypoints=True, prior_mask=96)
-    config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.35)
+    config.codec.update(max_people=8, max_points=768, max_instances=16, mask_threshold=0.42)
     config.codec.update(bandwidth_scale=0.8, prior_score=True, prior_mask=0.5)
     config.loss.update(tag=0.5, chart=2.0, surface=4.0)
     config.loss.update(instance=4.0, offset=2.0, bandwidth=1.0)

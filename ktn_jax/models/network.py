@@ -104,13 +104,13 @@ class KTN(nn.Module):
             wide = recomputed(WideMap, self.remat)(
                 self.wide, self.context, dtype, name="wide"
             )(*both)
-        outline = None
+        own_mask = None
         if self.prior_mask:
             (maps,) = prior
             own = recomputed(PriorMask, self.remat)
-            outline = own(self.prior_mask, dtype, name="prior_mask")(maps[1:])
+            own_mask = own(self.prior_mask, dtype, name="prior_mask")(maps[1:])
         fields = head(x, detail, wide)
-        return fields.replace(prior_keypoints=sighted, prior_mask=outline)
+        return fields.replace(prior_keypoints=sighted, prior_mask=own_mask)
 
     def _prior(self, image: Array) -> tuple[tuple[tuple[Array, ...], ...], Array | None]:
         """The second backbone's maps, if there is one, and the keypoints it sees."""
