@@ -30,7 +30,7 @@ class Toy:
             name: np.full((2, *c), 0.1, np.float32) for name, c in self.channels.items()
         }
 
-    def apply(self, variables, image):
+    def apply(self, variables, image, *, rngs=None):
         red = image[:, ::4, ::4, 0].astype(np.float32) / 255
 
         def field(name, shape):
