@@ -71,7 +71,7 @@ def measure_pipeline(
         "cache": cache,
         "images": count,
         "images_per_second": round(count / seconds, 1),
-        "cpu_ms_per_image": round(1e3 * cpu / count, 2),
+        "cpu_ms_per_image": round(1e3 * cpu / count, 4),
         "images_per_cpu_second": round(count / cpu, 1),
     }
 
