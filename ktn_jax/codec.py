@@ -8,7 +8,6 @@ on boxes).
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -167,7 +166,7 @@ class Codec:
     def _decode_one(self, *looks: Fields) -> Instances:
         each = [self._find(fields) for fields in looks]
         found = each[0].score.shape[0]
-        some: _Found = jax.tree.map(lambda *rows: jnp.concatenate(rows), *each)
+        some: grouping.Found = jax.tree.map(lambda *rows: jnp.concatenate(rows), *each)
         look = jnp.repeat(jnp.arange(len(looks)), found)
         score, rank = jax.lax.top_k(some.score, found)
         some, look = jax.tree.map(lambda rows: rows[rank], (some, look))
@@ -175,7 +174,7 @@ class Codec:
             some.belongs, score, self.max_overlap, look
         )
         claims = grouping.claim(score)
-        fields = _of_owners(looks, look, some.fit + claims[:, None, None], valid)
+        fields = grouping.read_owners(looks, look, some.fit + claims[:, None, None], valid)
         owner, surface = self._label(fields, some.fit, claims, valid)
         box, seen = grouping.find_boxes(owner, found, self.box_quantile)
         valid &= seen
@@ -191,7 +190,7 @@ class Codec:
             **surface,
         )
 
-    def _find(self, fields: Fields) -> "_Found":
+    def _find(self, fields: Fields) -> grouping.Found:
         """Everybody whom one look may show."""
         height, width = fields.center.shape
         found = min(self.max_instances, height * width)
@@ -207,7 +206,7 @@ class Codec:
             score *= grouping.mean_sureness(fields.chart, belongs)
         if self.prior_score:
             score = grouping.confirm(score, self._sighted(fields), belongs)
-        return _Found(fit, belongs, score, quality, seeds.tag)
+        return grouping.Found(fit, belongs, score, quality, seeds.tag)
 
     @staticmethod
     def _sighted(fields: Fields) -> Array:
@@ -257,35 +256,6 @@ class Codec:
             ),
         }
         return owner, surface
-
-
-# --- decode's pieces ------------------------------------------------------------
-
-
-class _Found(NamedTuple):
-    """Whom one look shows, before they are compared."""
-
-    fit: Array  # [K, h, w] logits of belonging
-    belongs: Array  # [K, h, w]
-    score: Array  # [K]
-    quality: Array  # [K]
-    tag: Array  # [K, T]
-
-
-def _of_owners(looks: Sequence[Fields], look: Array, fit: Array, valid: Array) -> Fields:
-    """Every cell's Fields from the look in which its owner was found.
-
-    look: [K] whose each instance is.   fit: [K, h, w] by which they compete.   valid: [K].
-    """
-    if len(looks) == 1:
-        return looks[0]
-    whose = look[jnp.where(valid[:, None, None], fit, -jnp.inf).argmax(0)]  # [h, w]
-
-    def chosen(*values: Array) -> Array:
-        own = whose.reshape(*whose.shape, *(1,) * (values[0].ndim - 2))
-        return jax.lax.select_n(jnp.broadcast_to(own, values[0].shape), *values)
-
-    return jax.tree.map(chosen, *looks)
 
 
 # --- encode's pieces ------------------------------------------------------------

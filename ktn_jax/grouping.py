@@ -5,6 +5,9 @@ and tag fit; K instances cost the same whether they are people or not. Arrays ar
 batch axis, [h, w] cells at stride 4, [H, W] canvas pixels; the codec puts them together.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +22,16 @@ WORST_FIT = -9.0  # logits of belonging end here, so that one cell cannot spoil 
 NEAR_ZERO = 1e-6
 CONFIRMING, CONFIRMED = 5, 0.3  # keypoints; their mean from which on a score stays
 SURE = 0.1  # score from which on an instance claims pixels as any other does
+
+
+class Found(NamedTuple):
+    """Whom one look shows, before they are compared."""
+
+    fit: Array  # [K, h, w] logits of belonging
+    belongs: Array  # [K, h, w]
+    score: Array  # [K]
+    quality: Array  # [K]
+    tag: Array  # [K, T]
 
 
 def find_peaks(center: Array) -> Array:
@@ -115,6 +128,22 @@ def claim(score: Array) -> Array:
     will leave out by its score, leaves a head to the person whose it may well be.
     """
     return jnp.log(jnp.clip(score / SURE, NEAR_ZERO, 1))
+
+
+def read_owners(looks: Sequence[Fields], look: Array, fit: Array, valid: Array) -> Fields:
+    """Every cell's Fields from the look in which its owner was found.
+
+    look: [K] whose each instance is.   fit: [K, h, w] by which they compete.   valid: [K].
+    """
+    if len(looks) == 1:
+        return looks[0]
+    whose = look[jnp.where(valid[:, None, None], fit, -jnp.inf).argmax(0)]  # [h, w]
+
+    def chosen(*values: Array) -> Array:
+        own = whose.reshape(*whose.shape, *(1,) * (values[0].ndim - 2))
+        return jax.lax.select_n(jnp.broadcast_to(own, values[0].shape), *values)
+
+    return jax.tree.map(chosen, *looks)
 
 
 def assign(fit: Array, claims: Array, valid: Array, floor: Array) -> Array:
