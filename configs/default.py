@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
                 "fine": 0,  # channels at stride 4 where decoder and head work at stride 8
                 "prior": "",  # a second, mobile backbone that joins the pyramid; "": none
                 "prior_keypoints": False,  # MoveNet's own head, too, for codec.prior_score
+                "detector": "",  # nanodet_g: a detector of people, for codec.detector_score
                 "prior_mask": 0,  # channels of a second mask, of the prior alone
                 "wide": 0,  # channels of a second map at stride 8 beside the decoder's
                 "context": 0,  # rounds of attention within that map, at stride 16
@@ -58,6 +59,7 @@ def get_config() -> ConfigDict:
                 "bandwidth_scale": 1.0,  # of the learnt one; below 1 parts people who touch
                 "chart_score": True,  # a score counts how sure the charts are, too
                 "prior_score": False,  # a score falls where the prior sees no keypoints
+                "detector_score": False,  # ... or where the detector sees nobody like it
                 "prior_mask": 0.0,  # share of the mask that is of the prior alone
                 "expected_similarity": True,  # charts by how near they can expect to be
             },
@@ -65,6 +67,7 @@ def get_config() -> ConfigDict:
                 "checkpoint": "",  # a run's or an export's folder; detectron2 file: FPN too
                 "backbone": "",  # its weights: a file, or efficientnet-lite0
                 "prior": "",  # the second backbone's weights: a file
+                "detector": "",  # the detector's: a file
                 "skip": (),  # regular expressions of names that stay fresh, or unused
             },
             "data": {

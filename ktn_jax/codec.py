@@ -46,6 +46,9 @@ class Codec:
     chart_score: bool = False
     # whether a score falls where the prior sees no keypoints; False also for older runs
     prior_score: bool = False
+    # whether a score falls where the detector sees no person like it; False also for
+    # older runs
+    detector_score: bool = False
     # share of the mask that is told from the prior's maps alone; 0 also for older runs
     prior_mask: float = 0.0
     # whether a pixel's chart is the one expected nearest the truth, not the likeliest;
@@ -206,6 +209,8 @@ class Codec:
             score *= grouping.mean_sureness(fields.chart, belongs)
         if self.prior_score:
             score = grouping.confirm(score, self._sighted(fields), belongs)
+        if self.detector_score:
+            score = self._detected(score, fields, belongs)
         return grouping.Found(fit, belongs, score, quality, seeds.tag)
 
     @staticmethod
@@ -218,6 +223,16 @@ class Codec:
                 "--prior-keypoints=FILE), or prior_score=false"
             )
         return fields.prior_keypoints
+
+    def _detected(self, score: Array, fields: Fields, belongs: Array) -> Array:
+        """[K] scores by grouping.detect; UserError where no detector is."""
+        if fields.detected is None:
+            raise UserError(
+                "codec.detector_score needs a network with a detector, and this one has "
+                "none; set --config.model.detector=nanodet_g (an export: --detector=FILE), "
+                "or detector_score=false"
+            )
+        return grouping.detect(score, fields.detected, belongs, self.box_quantile)
 
     def _label(
         self, fields: Fields, fit: Array, claims: Array, valid: Array

@@ -101,6 +101,19 @@ def see_keypoints(network: KTN, variables: dict[str, Any], file: str) -> KTN:
     return network
 
 
+def see_people(network: KTN, variables: dict[str, Any], file: str) -> KTN:
+    """The network with a detector beside it, whose weights join the variables.
+
+    file: of NanoDet-g. UserError where it is something else.
+    """
+    from ktn_jax.models import nanodet, pretrained  # late: most exports do without
+
+    state = weights.read_state(weights.find_weights(file))
+    params = pretrained.detector_variables(state)["params"]
+    variables["params"] = {**variables["params"], "detector": params}
+    return network.clone(detector=nanodet.NANODET)
+
+
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Decoding's settings from NAME=VALUE. UserError for what Codec has not."""
     names = [field.name for field in dataclasses.fields(Codec)]
@@ -126,7 +139,7 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 # fields that name files on the trainer's machine
 PATHS = (("data", "root"), ("data", "symmetry"), ("init", "checkpoint"),
-         ("init", "backbone"), ("init", "prior"), ("model", "graph"),
+         ("init", "backbone"), ("init", "prior"), ("init", "detector"), ("model", "graph"),
          ("train", "eval_surface"))  # fmt: skip
 
 
@@ -161,12 +174,13 @@ def model_card(
     averaged: Sequence[str] = (),
     about: str = "",
     weight_type: str = "float32",
+    packed: bool = False,
 ) -> str:
     """The card's text.
 
     measured: statistics by metric, or None where nobody measured.   averaged: what other
     runs or exports its weights are averaged with.   about: what its maker has to say of
-    it.   weight_type: as stored.
+    it.   weight_type, packed: as stored.
     """
     data = config["data"]
     lines = ["not measured"]
@@ -179,6 +193,7 @@ def model_card(
     measures = "\n".join(f"    - {line}" for line in lines)
     names = ", ".join(f"`{Path(name).name}`" for name in averaged)
     mean = f"\n- Every weight is the mean over this run's and {names}." if names else ""
+    bits = f" (packed as .xz, {exports.PACKED_BITS} significant bits)" if packed else ""
     return f"""# Model card
 
 Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every person.
@@ -190,8 +205,8 @@ Bottom-up KTN: chart (I), U and V of the body surface for every pixel of every p
 - Licence of the code: Apache-2.0. The weights follow their training data's: a model of
   the rendered CC0 people is free to use; DensePose-COCO is CC BY-NC.
 - Made by ktn_jax {ktn_jax.__version__}{_commit()}.
-- Pixels: RGB, 0..255; the function normalises. weights.safetensors is {weight_type}, its
-  SHA-256 {{checksum}}.
+- Pixels: RGB, 0..255; the function normalises. weights.safetensors is {weight_type}{bits},
+  its SHA-256 {{checksum}}.
 {about}"""
 
 
@@ -238,8 +253,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="weights of MoveNet MultiPose: adds its own keypoint head, for --codec "
         "prior_score=true",
     )
+    parser.add_argument(
+        "--detector",
+        metavar="FILE",
+        help="weights of NanoDet-g: adds the detector, for --codec detector_score=true",
+    )
     parser.add_argument("--about", type=Path, help="text (Markdown) to end the card with")
     parser.add_argument("--weight-type", choices=exports.WEIGHT_TYPES, default="float32")
+    parser.add_argument(
+        "--packed",
+        action="store_true",
+        help="weights to 8 significant bits and compressed (.xz): a third smaller",
+    )
     parser.add_argument(
         "--test-time",
         choices=exports.TEST_TIMES,
@@ -263,6 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.prior_keypoints:
         network = see_keypoints(network, variables, flags.prior_keypoints)
         config["model"] |= {"prior_keypoints": True}
+    if flags.detector:
+        network = see_people(network, variables, flags.detector)
+        config["model"] |= {"detector": network.detector}
     if flags.canvas is not None:
         config["data"]["eval_canvas"] = exports.check_canvas(flags.canvas)
     config["codec"] |= read_settings(flags.codec)
@@ -277,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         averaged=flags.average,
         about="\n" + flags.about.read_text() if flags.about else "",
         weight_type=flags.weight_type,
+        packed=flags.packed,
     )
     exports.write_export(
         flags.out,
@@ -286,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config=portable(config),
         card=card,
         weight_type=flags.weight_type,
+        packed=flags.packed,
         test_time=test_time,
     )
     if flags.onnx:

@@ -1,6 +1,7 @@
 """The export on disk: compiled functions for any batch and canvas, weights, config, card.
 
-    OUT/weights.safetensors   the network's weights, knowledge transfer folded
+    OUT/weights.safetensors   the network's weights, knowledge transfer folded; as .xz
+                              where they are packed
     OUT/plain.stablehlo.gz    normalisation, network, grouping and maps (jax.export)
     OUT/flip.stablehlo.gz     the same, averaged with the mirror image
     OUT/smaller.stablehlo.gz  the same as flip, of a canvas at .7 of the size, too
@@ -17,6 +18,7 @@ import functools
 import gzip
 import hashlib
 import json
+import lzma
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +38,9 @@ from ktn_jax.models.network import CANVAS_MULTIPLE, KTN, fold
 from ktn_jax.structs import Instances
 
 WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "MODEL_CARD.md"
+PACKED = WEIGHTS + weights.XZ
+PACKED_BITS = 8  # of a packed weight's value, the leading one included
+PACKING = {"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1}  # of 16 bits
 TEST_TIMES = {  # name -> of inference.predict
     "plain": {"flip_test": False},
     "flip": {"flip_test": True},
@@ -64,20 +69,25 @@ def write_export(
     config: Mapping[str, Any],
     card: str,
     weight_type: str = "float32",
+    packed: bool = False,
     test_time: str | None = None,
 ) -> None:
     """Write an export.
 
     config: the run's; of it, data.eval_canvas is the canvas's side unless a reader asks
     for another.   card: may name {checksum}.   weight_type: one of WEIGHT_TYPES; 16 bits
-    halve the file.   test_time: one of TEST_TIMES, which is run unless a reader asks for
-    another; None: flip where data.flip_test is set, else plain.
+    halve the file.   packed: whether they are rounded to PACKED_BITS significant bits and
+    compressed, a third less again.   test_time: one of TEST_TIMES, which is run unless a
+    reader asks for another; None: flip where data.flip_test is set, else plain.
     """
     network, variables = fold(network, variables)
     usual = "flip" if config["data"]["flip_test"] else "plain"
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     kind = jnp.dtype(weight_type)
-    stored = {name: np.asarray(value).astype(kind) for name, value in flat.items()}
+    stored = {name: np.asarray(value) for name, value in flat.items()}
+    if packed:
+        stored = {name: _rounded(value) for name, value in stored.items()}
+    stored = {name: value.astype(kind) for name, value in stored.items()}
     blob = safetensors.save(stored)
     about = {
         "canvas": config["data"]["eval_canvas"],
@@ -91,9 +101,19 @@ def write_export(
         function = functools.partial(_predict, network=network, codec=codec, **settings)
         program = gzip.compress(_lowered(function, stored), mtime=0)
         files.write_bytes(out / _file_of(name), program)
-    files.write_bytes(out / WEIGHTS, blob)
+    (out / (WEIGHTS if packed else PACKED)).unlink(missing_ok=True)
+    if packed:
+        files.write_bytes(out / PACKED, lzma.compress(blob, filters=[PACKING]))
+    else:
+        files.write_bytes(out / WEIGHTS, blob)
     files.write_bytes(out / CONFIG, json.dumps(about, indent=2).encode())
     files.write_bytes(out / CARD, card.replace("{checksum}", about["sha256"]).encode())
+
+
+def _rounded(value: np.ndarray) -> np.ndarray:
+    """The numbers to PACKED_BITS significant bits, float32."""
+    mantissa, exponent = np.frexp(value.astype(np.float32))
+    return np.ldexp(np.rint(np.ldexp(mantissa, PACKED_BITS)), exponent - PACKED_BITS)
 
 
 def _lowered(function: Any, stored: Mapping[str, np.ndarray]) -> bytes:
@@ -141,12 +161,14 @@ def read_export(
 
 def is_export(folder: Path) -> bool:
     """Whether a folder has an export's weights."""
-    return (folder / WEIGHTS).is_file()
+    return any((folder / name).is_file() for name in (WEIGHTS, PACKED))
 
 
 def read_about(folder: Path) -> dict[str, Any]:
     """What CONFIG says; UserError where the folder is no export."""
-    missing = [n for n in (WEIGHTS, CONFIG) if not (folder / n).is_file()]
+    missing = [n for n in (CONFIG,) if not (folder / n).is_file()]
+    if not is_export(folder):
+        missing.insert(0, WEIGHTS)
     if missing:
         raise UserError(
             f"{folder} is not an export: {', '.join(missing)} not found; make one with "
@@ -157,12 +179,14 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def read_stored(folder: Path, checksum: str) -> weights.State:
     """The weights by name; UserError where they are not those that were written."""
-    blob = (folder / WEIGHTS).read_bytes()
+    path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else PACKED)
+    try:
+        blob, reason = weights.read_bytes(path), "checksum differs"
+    except ValueError as error:
+        blob, reason = b"", str(error)
     if hashlib.sha256(blob).hexdigest() != checksum:
-        raise UserError(
-            f"{folder / WEIGHTS} is damaged (checksum differs); export it again"
-        )
-    return weights.read_state(folder / WEIGHTS)
+        raise UserError(f"{path} is damaged ({reason}); export it again")
+    return weights.read_safetensors(blob)
 
 
 def check_canvas(canvas: int) -> int:

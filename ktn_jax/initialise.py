@@ -21,10 +21,10 @@ from ktn_jax.weights import State, find_weights, read_state
 Variables = dict[str, Any]  # {"params": tree, "frozen": tree}
 Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
 
-ROOMS = ("backbone", "prior")  # that weights of others can fill
+ROOMS = ("backbone", "prior", "detector")  # that weights of others can fill
 KEYPOINTS = "prior_keypoints"  # the module that the prior's file may fill, too
 SHOWN = 3  # names of a kind that an error lists
-EXPORTED = "weights.safetensors"  # in the folder of an export, by our names
+EXPORTED = ("weights.safetensors", "weights.safetensors.xz")  # in an export's folder
 CHART_KERNEL = "params/head/chart_kernel"  # what an export has in place of
 TRANSFER = "head/transfer/.*"
 
@@ -50,12 +50,22 @@ def fill(
             f"init.prior={init['prior']!r} has no place in a network without a prior; give "
             "--config.model.prior=mobilenetv2_150, too"
         )
-    own = [room for room in ROOMS if init[room]]
+    if init.get("detector") and not model.get("detector"):
+        raise UserError(
+            f"init.detector={init['detector']!r} has no place in a network without "
+            "one; give --config.model.detector=nanodet_g, too"
+        )
+    own = [room for room in ROOMS if init.get(room)]
     if init["checkpoint"]:
         filled = [place for room in own for place in _places(room, model)]
         others = (*init["skip"], *(f"{place}/.*" for place in filled))
         variables = _from_checkpoint(variables, init["checkpoint"], others, model)
     elif lacking := [room for room in ROOMS if _needs(room, model) and room not in own]:
+        if lacking == ["detector"]:
+            raise UserError(
+                "model.detector has weights of its makers alone, and none are named; give "
+                "--config.init.detector=FILE"
+            )
         raise UserError(
             f"the {lacking[0]} keeps the norms of pretrained weights (model.norm=frozen, "
             f"model.prior), and none are named; give --config.init.{lacking[0]}=FILE, or "
@@ -77,7 +87,7 @@ def _places(room: str, model: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _needs(room: str, model: Mapping[str, Any]) -> bool:
     """Whether a backbone is nothing without weights of others."""
-    return model["norm"] == "frozen" if room == "backbone" else bool(model.get("prior"))
+    return model["norm"] == "frozen" if room == "backbone" else bool(model.get(room))
 
 
 def _from_checkpoint(
@@ -88,7 +98,7 @@ def _from_checkpoint(
     if source.is_file():
         found = read_detectron2(read_state(source), model["backbone"], source=source)
         rooms = ("backbone", "fpn")
-    elif (source / EXPORTED).is_file():
+    elif any((source / name).is_file() for name in EXPORTED):
         return _from_export(variables, source, skip, model)
     else:
         _, stored = checkpoint.read_weights(source)
@@ -100,7 +110,8 @@ def _from_export(
     variables: Variables, source: Path, skip: Sequence[str], model: Mapping[str, Any]
 ) -> Variables:
     """An export's weights; the knowledge transfer that it folded away is found anew."""
-    found: Flat = dict(read_state(source / EXPORTED))
+    (file,) = (source / name for name in EXPORTED if (source / name).is_file())
+    found: Flat = dict(read_state(file))
     skips = _skips(skip, [*_flat(variables), *found])
     learns = any(pattern.fullmatch(_bare(CHART_KERNEL)) for pattern in skips)
     if not model["ktm"] or learns or CHART_KERNEL not in found:
@@ -181,7 +192,10 @@ def _pretrained(
     from ktn_jax.models import pretrained  # late: most runs start without
 
     try:
-        made = {places[0]: pretrained.backbone_variables(backbone, state)}
+        if places[0] == "detector":
+            made = {"detector": pretrained.detector_variables(state)}
+        else:
+            made = {places[0]: pretrained.backbone_variables(backbone, state)}
         if KEYPOINTS in places:
             made[KEYPOINTS] = pretrained.keypoint_variables(state)
     except UserError as error:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from ktn_jax.anatomy import MIRRORED_CHART, MIRRORED_KEYPOINT, MIRRORED_PART, TURNED_UV
 from ktn_jax.structs import Array, Fields
 
+MIRRORED_BOX = (0, 1, 4, 3, 2)  # of Fields.detected
+
 
 def mirror_fields(fields: Fields) -> Fields:
     """Fields of the image from those of its mirror image, or the other way round."""
@@ -18,6 +20,8 @@ def mirror_fields(fields: Fields) -> Fields:
     if fields.prior_keypoints is not None:
         sighted = fields.prior_keypoints[..., MIRRORED_KEYPOINT]
         fields = fields.replace(prior_keypoints=sighted)
+    if fields.detected is not None:
+        fields = fields.replace(detected=fields.detected[..., jnp.array(MIRRORED_BOX)])
     return fields.replace(
         parts=fields.parts[..., MIRRORED_PART],
         chart=fields.chart[..., MIRRORED_CHART],

@@ -67,6 +67,9 @@ def bring_large(smaller: Fields, like: Fields) -> Fields:
     brought = jax.tree.map(lambda values: _resized(values, cells), smaller)
     bandwidth = brought.bandwidth + jnp.log(grow).mean()
     heat = _is_large(bandwidth) * jax.nn.sigmoid(brought.center)
+    if brought.detected is not None:
+        reach = jnp.concatenate([jnp.ones(1), grow, grow])  # the logit, then the sides
+        brought = brought.replace(detected=brought.detected * reach)
     return brought.replace(
         offset=brought.offset * grow,
         bandwidth=bandwidth,

@@ -66,6 +66,10 @@ class Fields:
     prior_keypoints: Array | None = None
     # [B, h, w] logit: a person, from the prior's maps alone; None: not there
     prior_mask: Array | None = None
+    # [B, h, w, 3, 5] people as model.detector sees them, at its strides 8, 16, 32: logit,
+    # and how far the box reaches up, left, down, right of the cell's centre in canvas
+    # pixels; None: not there
+    detected: Array | None = None
 
 
 @struct.dataclass

@@ -1,13 +1,14 @@
 """Weights from files of others, as names and numpy arrays; no torch, and no code is run.
 
-torch's .pth (both of its forms), detectron2's .pkl, .safetensors, .npz and the .json of a
-TensorFlow.js graph model (tfjs.py). The content decides, not the name. Pickles only
-describe arrays (pickles.py); here the descriptions are checked against the bytes that are
-really there.
+torch's .pth (both of its forms), detectron2's .pkl, .safetensors (.xz, too), .npz and the
+.json of a TensorFlow.js graph model (tfjs.py). The content decides, not the name. Pickles
+only describe arrays (pickles.py); here the descriptions are checked against the bytes that
+are really there.
 """
 
 import importlib.util
 import io
+import lzma
 import math
 import struct
 import zipfile
@@ -41,7 +42,8 @@ SAFETENSORS = {
     "BF16": "bfloat16",
     "BOOL": "bool",
 }
-MAX_INFLATION = 100  # times its size that an .npz may unpack to
+XZ = ".xz"  # ending of what is packed
+MAX_INFLATION = 100  # times its size that an .npz or .xz may unpack to
 
 _DAMAGE = (  # what damaged or hostile bytes can raise in the readers of the formats
     zipfile.BadZipFile, safetensors.SafetensorError, struct.error, zlib.error, EOFError,
@@ -95,8 +97,8 @@ def _read(path: Path) -> State:
     """The state of a file of any of the forms."""
     with open(path, "rb") as file:
         start = file.read(4)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path.read_bytes())
+    if path.name.removesuffix(XZ).endswith(".safetensors"):
+        return read_safetensors(read_bytes(path))
     if path.suffix == ".json":
         return read_tfjs(path)
     if start == b"PK\x03\x04":
@@ -108,6 +110,21 @@ def _read(path: Path) -> State:
     if start[:1] == b"\x80":  # the first opcode of a pickle
         return _read_pickles(path.read_bytes())
     raise Refused("what is no .pth, .pkl, .safetensors, .npz or .json")
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file, unpacked where its name ends in .xz; ValueError for damage."""
+    raw = path.read_bytes()
+    if path.suffix != XZ:
+        return raw
+    reader = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    try:
+        blob = reader.decompress(raw, MAX_INFLATION * len(raw))
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from error
+    if not reader.eof:
+        raise ValueError("it ends early, or holds more than it should")
+    return blob
 
 
 # --- pickles --------------------------------------------------------------------
@@ -237,7 +254,7 @@ def _read_npz(archive: zipfile.ZipFile) -> State:
     return state
 
 
-def _read_safetensors(blob: bytes) -> State:
+def read_safetensors(blob: bytes) -> State:
     """safetensors; its numpy reader knows no bfloat16, so the bytes are read here."""
     state = {}
     for name, entry in safetensors.deserialize(blob):

@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import json
+import lzma
 import shutil
 from pathlib import Path
 
@@ -136,6 +137,42 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     assert canvas == 96 and after.score.shape == (1, 3)
     (again / "weights.safetensors").write_bytes(weights[0][:-1])
     assert export.main([str(again), str(out)]) == EXIT_USER_ERROR
+
+
+def test_packed_weights_are_rounded_and_a_third_smaller(exported, tmp_path, capsys):
+    out = tmp_path / "out"
+    short = ["--weight-type=float16", "--test-time=plain"]
+    assert export.main([str(exported), str(out), *short]) == 0
+    plain = (out / "weights.safetensors").stat().st_size
+    assert export.main([str(exported), str(out), *short, "--packed"]) == 0
+    assert not (out / "weights.safetensors").exists()  # never two at once
+    file = out / "weights.safetensors.xz"
+    assert file.stat().st_size < 0.72 * plain
+    assert "(packed as .xz, 8 significant bits)" in (out / "MODEL_CARD.md").read_text()
+    whole, packed = (
+        weights.read_state(f) for f in (exported / "weights.safetensors", file)
+    )
+    blob = lzma.open(file).read()  # as the command xz would read it
+    loaded = safetensors.numpy.load(blob)
+    assert hashlib.sha256(blob).hexdigest() in (out / "config.json").read_text()
+    for name, value in whole.items():
+        assert packed[name].dtype == np.float16
+        np.testing.assert_array_equal(packed[name], loaded[name])
+        np.testing.assert_allclose(packed[name], value, rtol=2.0**-8.99, atol=1e-7)
+        normal = np.abs(packed[name]) > 2.0**-14
+        assert not (packed[name].view(np.uint16) & 7)[normal].any()  # of ten bits seven
+    image = np.random.default_rng(2).integers(0, 255, (1, 64, 64, 3)).astype(np.uint8)
+    ours = inference.host(exports.read_export(out).run(image))
+    theirs = inference.host(exports.read_export(exported, test_time="plain").run(image))
+    assert 0 < np.abs(ours.score - theirs.score).max() < 0.1
+    # weights of a run, too
+    again = tmp_path / "again"
+    assert export.main([str(out), str(again), "--weight-type=float16"]) == 0
+    assert (again / "weights.safetensors").read_bytes() == blob
+    for damaged in (file.read_bytes()[:-9], b"\xfd7zXZ" + bytes(40)):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"weights\.safetensors\.xz is damaged"):
+            exports.read_export(out)
 
 
 def rewritten(folder, source, change):

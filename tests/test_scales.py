@@ -8,8 +8,9 @@ from ktn_jax import scales
 from ktn_jax.structs import Fields
 
 WIDE = {"parts": (15,), "chart": (25,), "uv": (25, 2), "keypoints": (17,), "offset": (2,),
-        "tag": (4,)}  # fmt: skip
-UNTOUCHED = ("center", "offset", "tag", "quality", "prior_keypoints", "prior_mask")
+        "tag": (4,), "detected": (3, 5)}  # fmt: skip
+UNTOUCHED = ("center", "offset", "tag", "quality", "prior_keypoints", "prior_mask",
+             "detected")  # fmt: skip
 
 
 def fields(height, width, value):

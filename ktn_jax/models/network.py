@@ -23,6 +23,7 @@ from ktn_jax.models.decoder import MID, PlainDecoder
 from ktn_jax.models.heads import Head
 from ktn_jax.models.layers import recomputed
 from ktn_jax.models.movenet import MOVENET, MoveNetKeypoints
+from ktn_jax.models.nanodet import NANODET, NanoDet
 from ktn_jax.models.prior_mask import PriorMask
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.models.wide import WideMap
@@ -68,6 +69,7 @@ class KTN(nn.Module):
     context: int = 0  # rounds of attention within that map, at stride 16
     prior_keypoints: bool = False  # whether the prior's own keypoint head is there, too
     prior_mask: int = 0  # channels of a second mask, of the prior's maps alone; 0: none
+    detector: str = ""  # a detector of people beside it all; "": none
 
     @nn.compact
     def __call__(self, image: Array) -> Fields:
@@ -110,7 +112,12 @@ class KTN(nn.Module):
             own = recomputed(PriorMask, self.remat)
             own_mask = own(self.prior_mask, dtype, name="prior_mask")(maps[1:])
         fields = head(x, detail, wide)
-        return fields.replace(prior_keypoints=sighted, prior_mask=own_mask)
+        detected = None
+        if self.detector:
+            detected = NanoDet(dtype, name="detector")(image)
+        return fields.replace(
+            prior_keypoints=sighted, prior_mask=own_mask, detected=detected
+        )
 
     def _prior(self, image: Array) -> tuple[tuple[tuple[Array, ...], ...], Array | None]:
         """The second backbone's maps, if there is one, and the keypoints it sees."""
@@ -195,6 +202,8 @@ def check_network(network: KTN) -> None:
             f"and model.prior is {network.prior!r}; set --config.model.prior={MOVENET}, or "
             "--config.model.prior_mask=0"
         )
+    if network.detector not in ("", NANODET):
+        raise UserError(f"model.detector={network.detector!r} is not {NANODET!r}, or ''")
     if not network.ktm_sources or not set(SOURCES).issuperset(network.ktm_sources):
         raise UserError(
             f"model.ktm_sources={network.ktm_sources} must be a tuple of some of "

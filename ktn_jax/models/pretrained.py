@@ -23,6 +23,7 @@ from ktn_jax.models.mobile import (
     MobileBackbone,
 )
 from ktn_jax.models.movenet import MOVENET, MoveNetKeypoints
+from ktn_jax.models.nanodet import BINS, CONVOLUTIONS, SIDES, NanoDet
 
 Array = jax.Array
 State = Mapping[str, np.ndarray]
@@ -85,6 +86,8 @@ MOVENET_KEYPOINTS = {  # our module -> its place in the graph, endings of kernel
     "pointwise": ("/kpt_heatmap_0/separable_conv2d_6", _POINT),
     "keypoints": ("/kpt_heatmap_0/conv2d_7", _PLAIN),
 }
+NANODET_CLASSES = 80  # of which a person is the first
+NANODET_BIASES = (*range(0, 56, 2), 60, 62, 66, 68, 70, 72)  # "unknown_" and this, in order
 DETECTRON2_NAMES = (  # to torchvision's
     (r"^stem\.", ""),
     (r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}."),
@@ -140,6 +143,42 @@ def keypoint_variables(state: State) -> Variables:
             "without it (model.prior_keypoints)"
         )
     return traverse_util.unflatten_dict(made, sep="/")
+
+
+def detector_variables(state: State) -> Variables:
+    """{"params"} of nanodet.NanoDet, float32.
+
+    state: arrays of NanoDet-g for TensorFlow.js. UserError where some are not there or have
+    another shape.
+    """
+    image = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(NanoDet().init, jax.random.key(0), image)["params"]
+    made: Variables = {}
+    odd = []
+    for i, (name, bias) in enumerate(zip(CONVOLUTIONS, NANODET_BIASES, strict=True)):
+        places = ("PartitionedCall/split" + (f"_{i}" if i else ""), f"unknown_{bias}")
+        kernel, bias = (state.get(place, np.zeros(0)) for place in places)
+        if kernel.shape[:2] == (1, 1):
+            kernel = kernel[0, 0]
+        if name.startswith("out") and len(bias) == NANODET_CLASSES + SIDES * BINS:
+            kept = [0, *range(NANODET_CLASSES, len(bias))]
+            kernel, bias = kernel[..., kept], bias[kept]
+        made[name] = {
+            "kernel": np.ascontiguousarray(kernel, np.float32),
+            "bias": np.ascontiguousarray(bias, np.float32),
+        }
+        odd += [
+            place
+            for place, leaf in zip(places, ("kernel", "bias"), strict=True)
+            if made[name][leaf].shape != shapes[name][leaf].shape
+        ]
+    if odd:
+        raise UserError(
+            f"of NanoDet-g {len(odd)} arrays are missing or of another shape "
+            f"({_first(odd)}); give NanoDet-g's weights for TensorFlow.js (its .json), or "
+            "do without it (model.detector)"
+        )
+    return {"params": made}
 
 
 def _keypoint_shapes() -> Variables:
