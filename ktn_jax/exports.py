@@ -101,11 +101,11 @@ def write_export(
         function = functools.partial(_predict, network=network, codec=codec, **settings)
         program = gzip.compress(_lowered(function, stored), mtime=0)
         files.write_bytes(out / _file_of(name), program)
-    (out / (WEIGHTS if packed else PACKED)).unlink(missing_ok=True)
     if packed:
         files.write_bytes(out / PACKED, lzma.compress(blob, filters=[PACKING]))
     else:
         files.write_bytes(out / WEIGHTS, blob)
+    (out / (WEIGHTS if packed else PACKED)).unlink(missing_ok=True)  # an older one's
     files.write_bytes(out / CONFIG, json.dumps(about, indent=2).encode())
     files.write_bytes(out / CARD, card.replace("{checksum}", about["sha256"]).encode())
 
@@ -166,9 +166,8 @@ def is_export(folder: Path) -> bool:
 
 def read_about(folder: Path) -> dict[str, Any]:
     """What CONFIG says; UserError where the folder is no export."""
-    missing = [n for n in (CONFIG,) if not (folder / n).is_file()]
-    if not is_export(folder):
-        missing.insert(0, WEIGHTS)
+    missing = [] if is_export(folder) else [WEIGHTS]
+    missing += [] if (folder / CONFIG).is_file() else [CONFIG]
     if missing:
         raise UserError(
             f"{folder} is not an export: {', '.join(missing)} not found; make one with "

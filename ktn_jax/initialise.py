@@ -41,9 +41,9 @@ def fill(
 ) -> Variables:
     """The network's variables with config.init's in place of the seed's.
 
-    variables: fresh ones.   init: config.init; backbone and prior come from files of their
-    own where those are named, and all else from the checkpoint.   model: config.model.
-    Raises UserError with all differences.
+    variables: fresh ones.   init: config.init; backbone, prior and detector come from
+    files of their own where those are named, and all else from the checkpoint.   model:
+    config.model. Raises UserError with all differences.
     """
     if init["prior"] and not model.get("prior"):
         raise UserError(

@@ -134,9 +134,10 @@ def first_state(
     1. resume: the run's newest checkpoint, with step and optimiser.
     2. config.init.checkpoint: another run's parameters (averaged, if it averages), an
        export's (its knowledge transfer, which was folded, is found anew), or backbone and
-       FPN of a detectron2 model; init.backbone and init.prior go before what it has.
+       FPN of a detectron2 model; what init.backbone, prior and detector name goes
+       before what it has.
        Step 0, a fresh optimiser, and so too:
-    3. config.init.backbone, config.init.prior: weights of these alone.
+    3. config.init.backbone, prior, detector: weights of these alone.
     4. scratch: config.seed.
     """
     resumes = run.latest_step() is not None
