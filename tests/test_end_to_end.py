@@ -103,7 +103,7 @@ def test_an_export_is_where_another_run_can_start(straight, tmp_path):
     out = tmp_path / "half"
     assert export.main([str(straight[0]), str(out), *options]) == 0
     assert (out / "MODEL_CARD.md").read_text().endswith(".\n\nMade by a test.")
-    assert "is float16, its" in (out / "MODEL_CARD.md").read_text()
+    assert "is float16,\n  its" in (out / "MODEL_CARD.md").read_text()
     init = {"checkpoint": str(out), "backbone": "", "prior": "", "skip": FOLDED}
     fresh = init_variables(network, 5, config["data"]["canvas"])
     filled = initialise.fill(fresh, init, config["model"])
