@@ -37,8 +37,8 @@ from ktn_jax.errors import UserError
 from ktn_jax.models.network import CANVAS_MULTIPLE, KTN, fold
 from ktn_jax.structs import Instances
 
-WEIGHTS, CONFIG, CARD = "weights.safetensors", "config.json", "MODEL_CARD.md"
-PACKED = WEIGHTS + weights.XZ
+CONFIG, CARD = "config.json", "MODEL_CARD.md"
+WEIGHTS, PACKED = weights.EXPORTED
 PACKED_BITS = 8  # of a packed weight's value, the leading one included
 PACKING = {"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1}  # of 16 bits
 TEST_TIMES = {  # name -> of inference.predict
@@ -161,7 +161,7 @@ def read_export(
 
 def is_export(folder: Path) -> bool:
     """Whether a folder has an export's weights."""
-    return any((folder / name).is_file() for name in (WEIGHTS, PACKED))
+    return weights.find_exported(folder) is not None
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def read_stored(folder: Path, checksum: str) -> weights.State:
     """The weights by name; UserError where they are not those that were written."""
-    path = folder / (WEIGHTS if (folder / WEIGHTS).is_file() else PACKED)
+    path = weights.find_exported(folder) or folder / WEIGHTS
     try:
         blob, reason = weights.read_bytes(path), "checksum differs"
     except ValueError as error:

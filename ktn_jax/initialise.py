@@ -16,7 +16,7 @@ from flax import traverse_util
 from ktn_jax import checkpoint
 from ktn_jax.errors import UserError
 from ktn_jax.names import compile_patterns
-from ktn_jax.weights import State, find_weights, read_state
+from ktn_jax.weights import State, find_exported, find_weights, read_state
 
 Variables = dict[str, Any]  # {"params": tree, "frozen": tree}
 Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
@@ -24,7 +24,6 @@ Flat = dict[str, Any]  # "params/backbone/stem1/conv/kernel" -> array
 ROOMS = ("backbone", "prior", "detector")  # that weights of others can fill
 KEYPOINTS = "prior_keypoints"  # the module that the prior's file may fill, too
 SHOWN = 3  # names of a kind that an error lists
-EXPORTED = ("weights.safetensors", "weights.safetensors.xz")  # in an export's folder
 CHART_KERNEL = "params/head/chart_kernel"  # what an export has in place of
 TRANSFER = "head/transfer/.*"
 
@@ -98,8 +97,8 @@ def _from_checkpoint(
     if source.is_file():
         found = read_detectron2(read_state(source), model["backbone"], source=source)
         rooms = ("backbone", "fpn")
-    elif any((source / name).is_file() for name in EXPORTED):
-        return _from_export(variables, source, skip, model)
+    elif file := find_exported(source):
+        return _from_export(variables, file, skip, model)
     else:
         _, stored = checkpoint.read_weights(source)
         found = _flat(stored)
@@ -107,11 +106,11 @@ def _from_checkpoint(
 
 
 def _from_export(
-    variables: Variables, source: Path, skip: Sequence[str], model: Mapping[str, Any]
+    variables: Variables, file: Path, skip: Sequence[str], model: Mapping[str, Any]
 ) -> Variables:
     """An export's weights; the knowledge transfer that it folded away is found anew."""
-    (file,) = (source / name for name in EXPORTED if (source / name).is_file())
     found: Flat = dict(read_state(file))
+    source = file.parent
     skips = _skips(skip, [*_flat(variables), *found])
     learns = any(pattern.fullmatch(_bare(CHART_KERNEL)) for pattern in skips)
     if not model["ktm"] or learns or CHART_KERNEL not in found:

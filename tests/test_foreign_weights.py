@@ -176,7 +176,7 @@ def test_an_export_on_another_backbone_gives_all_else(network, resnet, tmp_path)
         network["params"]["fpn"], sep="/"
     ).items():
         rest[f"params/fpn/{name}"] = np.ones(shape.shape, np.float32)
-    safetensors.numpy.save_file(rest, export / initialise.EXPORTED[0])
+    safetensors.numpy.save_file(rest, export / weights.EXPORTED[0])
     np.savez(other, **resnet)
     made = fill(network, export, backbone=str(other))
     same(made["params"]["backbone"], backbone_variables("resnet50", resnet)["params"])
