@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
                 "prior_keypoints": False,  # MoveNet's own head, too, for codec.prior_score
                 "detector": "",  # nanodet_g: a detector of people, for codec.detector_score
                 "prior_mask": 0,  # channels of a second mask, of the prior alone
+                "prior_chart": 0,  # channels of second charts, of its maps and keypoints
                 "wide": 0,  # channels of a second map at stride 8 beside the decoder's
                 "context": 0,  # rounds of attention within that map, at stride 16
                 "surface_blocks": 0,  # residual ones, before charts, U, V and keypoints
@@ -61,6 +62,7 @@ def get_config() -> ConfigDict:
                 "prior_score": False,  # a score falls where the prior sees no keypoints
                 "detector_score": False,  # ... or where the detector sees nobody like it
                 "prior_mask": 0.0,  # share of the mask that is of the prior alone
+                "prior_chart": 0.0,  # share of the charts that is of the second ones
                 "expected_similarity": True,  # charts by how near they can expect to be
             },
             "init": {  # where a run starts; `python train.py` resumes before all of it
@@ -100,6 +102,7 @@ def get_config() -> ConfigDict:
             },
             "loss": {  # weights, by the names of losses.TERMS
                 "chart": 1.0,
+                "prior_chart": 2.0,  # where model.prior_chart is
                 "uv": 20.0,
                 "surface": 0.0,  # ours: charts and (U, V) by how near they come
                 "parts": 2.0,

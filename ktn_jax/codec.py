@@ -51,6 +51,8 @@ class Codec:
     detector_score: bool = False
     # share of the mask that is told from the prior's maps alone; 0 also for older runs
     prior_mask: float = 0.0
+    # share of the charts' logits that is of the second ones; 0 also for older runs
+    prior_chart: float = 0.0
     # whether a pixel's chart is the one expected nearest the truth, not the likeliest;
     # False also for older runs
     expected_similarity: bool = False
@@ -60,8 +62,9 @@ class Codec:
             raise UserError(
                 f"bandwidth_scale {self.bandwidth_scale} must be above 0; 1 is as learnt"
             )
-        if not 0 <= self.prior_mask <= 1:
-            raise UserError(f"prior_mask {self.prior_mask} is a share; give 0 to 1")
+        for name in ("prior_mask", "prior_chart"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise UserError(f"{name} {share} is a share; give 0 to 1")
 
     # --- in: one image, numpy ---------------------------------------------------
 
@@ -154,17 +157,21 @@ class Codec:
         return jax.vmap(self._decode_one)(*looks)
 
     def _blended(self, fields: Fields) -> Fields:
-        """Fields whose mask is prior_mask's share of the prior's; UserError without it."""
-        if not self.prior_mask:
-            return fields
-        if fields.prior_mask is None:
-            raise UserError(
-                f"codec.prior_mask={self.prior_mask} needs a mask of the prior's maps, and "
-                "this network has none; train it with --config.model.prior_mask=96, or set "
-                "codec.prior_mask to 0"
-            )
-        more = self.prior_mask * (fields.prior_mask - fields.mask)
-        return fields.replace(mask=fields.mask + more)
+        """Fields with shares of the prior's mask and charts; UserError without those."""
+        for name, own in (("prior_mask", "mask"), ("prior_chart", "chart")):
+            first, second = getattr(fields, own), getattr(fields, name)
+            if not (share := getattr(self, name)):
+                continue
+            if second is None:
+                raise UserError(
+                    f"codec.{name}={share} needs what is told from the prior's maps alone, "
+                    f"and this network does not; train it with --config.model.{name}=96, "
+                    f"or set codec.{name} to 0"
+                )
+            if own == "chart":  # the background's logit is nobody else's
+                second = jnp.concatenate([first[..., :1], second], axis=-1)
+            fields = fields.replace(**{own: first + share * (second - first)})
+        return fields
 
     def _decode_one(self, *looks: Fields) -> Instances:
         each = [self._find(fields) for fields in looks]

@@ -23,6 +23,7 @@ FOCAL_POWER = 2.0  # of the prediction's error, in the focal losses
 NEGATIVE_POWER = 4.0  # how much cells near a peak are spared (Law & Deng 2018)
 BOX_REACH = 1.5  # rivals within this many boxes compete for an instance's cells
 SMALL = 1e-6
+NEVER = -1e4  # logit of what is out of the question; 0 * -inf would be NaN
 
 
 # --- the surface (paper, losses of the IUV and 2D branches) ---------------------
@@ -38,6 +39,13 @@ def chart(fields: Fields, targets: Targets) -> Mean:
     label = jnp.where(valid, targets.points_chart, 1)
     logits = jnp.where(valid[..., None], at_points, 0.0)
     return _mean(optax.softmax_cross_entropy_with_integer_labels(logits, label), valid)
+
+
+def prior_chart(fields: Fields, targets: Targets) -> Mean:
+    """The same of the second charts; only where there are some."""
+    background = jnp.full_like(fields.prior_chart[..., :1], NEVER)
+    logits = jnp.concatenate([background, fields.prior_chart], axis=-1)
+    return chart(fields.replace(chart=logits), targets)
 
 
 def uv(fields: Fields, targets: Targets) -> Mean:
@@ -197,21 +205,21 @@ def quality(fields: Fields, targets: Targets) -> Mean:
 TERMS: dict[str, Callable[[Fields, Targets], Mean]] = {
     term.__name__: term
     for term in (
-        chart, uv, surface, parts, mask, prior_mask, keypoints,
+        chart, prior_chart, uv, surface, parts, mask, prior_mask, keypoints,
         center, instance, offset, bandwidth, tag, quality,
     )
 }  # fmt: skip
 # those that only DensePose's annotations teach
-SURFACE_TERMS = ("chart", "uv", "surface", "parts")
+SURFACE_TERMS = ("chart", "prior_chart", "uv", "surface", "parts")
 
 
 def all_terms(fields: Fields, targets: Targets) -> dict[str, Mean]:
     """Every term, before division. Whatever stands in padded slots is replaced first.
 
-    Without a mask from the prior there is no term of it.
+    Of what the network has not from its prior there is no term.
     """
     targets = _without_padding(targets)
-    absent = {"prior_mask"} if fields.prior_mask is None else set()
+    absent = {n for n in ("prior_chart", "prior_mask") if getattr(fields, n) is None}
     return {n: term(fields, targets) for n, term in TERMS.items() if n not in absent}
 
 

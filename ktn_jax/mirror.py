@@ -20,6 +20,9 @@ def mirror_fields(fields: Fields) -> Fields:
     if fields.prior_keypoints is not None:
         sighted = fields.prior_keypoints[..., MIRRORED_KEYPOINT]
         fields = fields.replace(prior_keypoints=sighted)
+    if fields.prior_chart is not None:
+        chart = fields.prior_chart[..., MIRRORED_CHART[1:] - 1]
+        fields = fields.replace(prior_chart=chart)
     if fields.detected is not None:
         fields = fields.replace(detected=fields.detected[..., jnp.array(MIRRORED_BOX)])
     return fields.replace(

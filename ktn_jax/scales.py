@@ -41,8 +41,9 @@ def join(fields: Fields, smaller: Fields, larger: Fields) -> Fields:
     octaves = jnp.log2(embedding.size_of(fields.bandwidth))
     large = _is_large(fields.bandwidth)
     small = jnp.clip(jnp.log2(SMALL) - octaves + 0.5, 0, 1)
-    joined = _mixed(fields, smaller, large, SURFACE)
-    return _mixed(joined, larger, small, ("mask", *SURFACE))
+    surface = SURFACE if fields.prior_chart is None else (*SURFACE, "prior_chart")
+    joined = _mixed(fields, smaller, large, surface)
+    return _mixed(joined, larger, small, ("mask", *surface))
 
 
 def _mixed(one: Fields, other: Fields, share: Array, names: tuple[str, ...]) -> Fields:

@@ -66,6 +66,9 @@ class Fields:
     prior_keypoints: Array | None = None
     # [B, h, w] logit: a person, from the prior's maps alone; None: not there
     prior_mask: Array | None = None
+    # [B, h, w, 24] logits of charts 1 to 24, from the prior's maps and keypoints; None:
+    # not there
+    prior_chart: Array | None = None
     # [B, h, w, 3, 5] people as model.detector sees them, at its strides 8, 16, 32: logit,
     # and how far the box reaches up, left, down, right of the cell's centre in canvas
     # pixels; None: not there

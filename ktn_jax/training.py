@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ktn_jax import (
     checkpoint,
+    feigned,
     guards,
     initialise,
     losses,
@@ -32,7 +33,7 @@ from ktn_jax.data.draws import Source
 from ktn_jax.errors import UserError
 from ktn_jax.loop import Loop, parse_trace
 from ktn_jax.models.network import KTN, build_network, init_variables
-from ktn_jax.models.prior_mask import DROPS
+from ktn_jax.models.prior_heads import DROPS
 from ktn_jax.structs import Batch, Fields, TrainState
 
 Array = jax.Array
@@ -60,19 +61,22 @@ def train_step(
     accumulate: pieces that a device takes its rows in, one after the other.
     """
 
-    def fields_of(params: Any, images: Array) -> Fields:
+    def fields_of(params: Any, piece: Batch) -> Fields:
         params = optim.hold_still(params, hold)
         variables = {"params": params, "frozen": state.frozen}
-        return network.apply(variables, images, rngs={DROPS: drops})
+        heat = None
+        if network.prior_chart:
+            heat = feigned.keypoints(drops, piece.image_id, piece.targets.keypoints)
+        return network.apply(variables, piece.image, heat, rngs={DROPS: drops})
 
     # of the step alone: the same channels are out on every device and in every piece
     drops = jax.random.fold_in(jax.random.key(0), state.step)
     # counts over all devices and pieces before the division; totals and gradients after it
-    shapes = jax.eval_shape(fields_of, state.params, batch.image)
+    shapes = jax.eval_shape(fields_of, state.params, batch)
     counts = parallel.all_sum(losses.all_counts(shapes, batch.targets), axis)
 
     def loss_of(params: Any, piece: Batch) -> tuple[Array, dict[str, Array]]:
-        terms = losses.all_terms(fields_of(params, piece.image), piece.targets)
+        terms = losses.all_terms(fields_of(params, piece), piece.targets)
         terms = {k: t.replace(count=counts[k]) for k, t in terms.items()}
         return losses.weigh(terms, weights)
 

@@ -11,7 +11,7 @@ from ktn_jax import losses, mirror
 from ktn_jax.errors import UserError
 from ktn_jax.models.movenet import MOVENET
 from ktn_jax.models.network import init_variables
-from ktn_jax.models.prior_mask import DROPS, PriorMask, channels
+from ktn_jax.models.prior_heads import DROPS, PriorMask, channels
 from tests.scenes import CODEC, perfect_fields, scene
 from tests.test_models import small_network
 

@@ -24,7 +24,7 @@ from ktn_jax.models.heads import Head
 from ktn_jax.models.layers import recomputed
 from ktn_jax.models.movenet import MOVENET, MoveNetKeypoints
 from ktn_jax.models.nanodet import NANODET, NanoDet
-from ktn_jax.models.prior_mask import PriorMask
+from ktn_jax.models.prior_heads import PriorChart, PriorMask
 from ktn_jax.models.transfer import SOURCES, KnowledgeTransfer, kernel_rows, rows_kernel
 from ktn_jax.models.wide import WideMap
 from ktn_jax.structs import Fields
@@ -69,11 +69,16 @@ class KTN(nn.Module):
     context: int = 0  # rounds of attention within that map, at stride 16
     prior_keypoints: bool = False  # whether the prior's own keypoint head is there, too
     prior_mask: int = 0  # channels of a second mask, of the prior's maps alone; 0: none
+    prior_chart: int = 0  # channels of second charts, of its maps and keypoints; 0: none
     detector: str = ""  # a detector of people beside it all; "": none
 
     @nn.compact
-    def __call__(self, image: Array) -> Fields:
-        """image: [B, H, W, 3] RGB in 0..255, H and W divisible by 32."""
+    def __call__(self, image: Array, heat: Array | None = None) -> Fields:
+        """image: [B, H, W, 3] RGB in 0..255, H and W divisible by 32.
+
+        heat: [B, H/4, W/4, 17] in [0, 1]: keypoints that the second charts are to go by,
+        in training; None: those that the prior sees.
+        """
         dtype = jnp.dtype(self.dtype)
         x = normalise(image, self.pixels, self.backbone).astype(dtype)
         levels = backbone_of(self)(x)
@@ -111,12 +116,21 @@ class KTN(nn.Module):
             (maps,) = prior
             own = recomputed(PriorMask, self.remat)
             own_mask = own(self.prior_mask, dtype, name="prior_mask")(maps[1:])
+        own_chart = None
+        if self.prior_chart:
+            (maps,) = prior
+            heat = jax.nn.sigmoid(sighted) if heat is None else heat
+            own = recomputed(PriorChart, self.remat)
+            own_chart = own(self.prior_chart, dtype, name="prior_chart")(maps[1:], heat)
         fields = head(x, detail, wide)
         detected = None
         if self.detector:
             detected = NanoDet(dtype, name="detector")(image)
         return fields.replace(
-            prior_keypoints=sighted, prior_mask=own_mask, detected=detected
+            prior_keypoints=sighted,
+            prior_mask=own_mask,
+            prior_chart=own_chart,
+            detected=detected,
         )
 
     def _prior(self, image: Array) -> tuple[tuple[tuple[Array, ...], ...], Array | None]:
@@ -201,6 +215,11 @@ def check_network(network: KTN) -> None:
             f"model.prior_mask={network.prior_mask} is of the maps of prior {MOVENET!r}, "
             f"and model.prior is {network.prior!r}; set --config.model.prior={MOVENET}, or "
             "--config.model.prior_mask=0"
+        )
+    if network.prior_chart and not network.prior_keypoints:
+        raise UserError(
+            f"model.prior_chart={network.prior_chart} goes by the keypoints that the prior "
+            "sees; set --config.model.prior_keypoints=True, or --config.model.prior_chart=0"
         )
     if network.detector not in ("", NANODET):
         raise UserError(f"model.detector={network.detector!r} is not {NANODET!r}, or ''")
