@@ -8,7 +8,7 @@ from ktn_jax import scales
 from ktn_jax.structs import Fields
 
 WIDE = {"parts": (15,), "chart": (25,), "uv": (25, 2), "keypoints": (17,), "offset": (2,),
-        "tag": (4,), "detected": (3, 5)}  # fmt: skip
+        "tag": (4,), "prior_chart": (24,), "detected": (3, 5)}  # fmt: skip
 UNTOUCHED = ("center", "offset", "tag", "quality", "prior_keypoints", "prior_mask",
              "detected")  # fmt: skip
 

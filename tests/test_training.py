@@ -36,8 +36,8 @@ def test_a_resumed_run_equals_a_straight_one_to_the_last_bit(
 def test_the_log_has_every_term_and_the_board_is_written(straight, small_config):
     workdir, _ = straight
     last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
-    # a network without a prior has no mask of its own
-    assert set(small_config.loss) - {"prior_mask"} | {
+    # a network without a prior has no mask and charts of its own
+    assert set(small_config.loss) - {"prior_mask", "prior_chart"} | {
         "loss",
         "gradient_norm",
         "images_per_second",
