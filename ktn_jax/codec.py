@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ktn_jax import embedding, geodesic, grouping, maps
+from ktn_jax import advice, embedding, geodesic, grouping, maps
 from ktn_jax.anatomy import NUM_KEYPOINTS, UNKNOWN_PART
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
@@ -40,21 +40,15 @@ class Codec:
     min_posterior: float  # pixels that fit no instance better belong to nobody
     max_overlap: float  # of two instances that share more, the weaker is dropped
     box_quantile: float  # share of an instance's pixels a box may cut on each side
-    # of the learnt one, when decoding; 1 also for runs from before there was the field
-    bandwidth_scale: float = 1.0
-    # whether a score counts how sure the charts are, too; False also for older runs
-    chart_score: bool = False
-    # whether a score falls where the prior sees no keypoints; False also for older runs
-    prior_score: bool = False
-    # whether a score falls where the detector sees no person like it; False also for
-    # older runs
-    detector_score: bool = False
-    # share of the mask that is told from the prior's maps alone; 0 also for older runs
-    prior_mask: float = 0.0
-    # share of the charts' logits that is of the second ones; 0 also for older runs
-    prior_chart: float = 0.0
-    # whether a pixel's chart is the one expected nearest the truth, not the likeliest;
-    # False also for older runs
+    # younger than the first runs, which decode as the defaults say
+    bandwidth_scale: float = 1.0  # of the learnt one, when decoding
+    chart_score: bool = False  # whether a score counts how sure the charts are, too
+    prior_score: bool = False  # ... and falls where the prior sees no keypoints
+    detector_score: bool = False  # ... or where the detector sees no person like it
+    detector_mask: float = 0.0  # how far the mask falls where no box of it is
+    prior_mask: float = 0.0  # share of the mask that is told from the prior's maps alone
+    prior_chart: float = 0.0  # share of the charts' logits that is of the second ones
+    # whether a pixel's chart is the one expected nearest the truth, not the likeliest
     expected_similarity: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +59,8 @@ class Codec:
         for name in ("prior_mask", "prior_chart"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise UserError(f"{name} {share} is a share; give 0 to 1")
+        if not self.detector_mask >= 0:
+            raise UserError(f"detector_mask {self.detector_mask} must be 0 or more")
 
     # --- in: one image, numpy ---------------------------------------------------
 
@@ -157,21 +153,13 @@ class Codec:
         return jax.vmap(self._decode_one)(*looks)
 
     def _blended(self, fields: Fields) -> Fields:
-        """Fields with shares of the prior's mask and charts; UserError without those."""
-        for name, own in (("prior_mask", "mask"), ("prior_chart", "chart")):
-            first, second = getattr(fields, own), getattr(fields, name)
-            if not (share := getattr(self, name)):
-                continue
-            if second is None:
-                raise UserError(
-                    f"codec.{name}={share} needs what is told from the prior's maps alone, "
-                    f"and this network does not; train it with --config.model.{name}=96, "
-                    f"or set codec.{name} to 0"
-                )
-            if own == "chart":  # the background's logit is nobody else's
-                second = jnp.concatenate([first[..., :1], second], axis=-1)
-            fields = fields.replace(**{own: first + share * (second - first)})
-        return fields
+        """Fields whose mask and charts are what all that see them say."""
+        return advice.heed(
+            fields,
+            prior_mask=self.prior_mask,
+            prior_chart=self.prior_chart,
+            detector_mask=self.detector_mask,
+        )
 
     def _decode_one(self, *looks: Fields) -> Instances:
         each = [self._find(fields) for fields in looks]
@@ -215,31 +203,11 @@ class Codec:
         if self.chart_score:
             score *= grouping.mean_sureness(fields.chart, belongs)
         if self.prior_score:
-            score = grouping.confirm(score, self._sighted(fields), belongs)
+            score = advice.confirm(score, advice.keypoints_of(fields), belongs)
         if self.detector_score:
-            score = self._detected(score, fields, belongs)
+            boxes = advice.boxes_of(fields)
+            score = advice.detect(score, boxes, belongs, self.box_quantile)
         return grouping.Found(fit, belongs, score, quality, seeds.tag)
-
-    @staticmethod
-    def _sighted(fields: Fields) -> Array:
-        """[h, w, 17] logits of the prior's keypoints; UserError where there are none."""
-        if fields.prior_keypoints is None:
-            raise UserError(
-                "codec.prior_score needs the keypoints that a network's prior sees, and "
-                "this one has none; set --config.model.prior_keypoints=True (an export: "
-                "--prior-keypoints=FILE), or prior_score=false"
-            )
-        return fields.prior_keypoints
-
-    def _detected(self, score: Array, fields: Fields, belongs: Array) -> Array:
-        """[K] scores by grouping.detect; UserError where no detector is."""
-        if fields.detected is None:
-            raise UserError(
-                "codec.detector_score needs a network with a detector, and this one has "
-                "none; set --config.model.detector=nanodet_g (an export: --detector=FILE), "
-                "or detector_score=false"
-            )
-        return grouping.detect(score, fields.detected, belongs, self.box_quantile)
 
     def _label(
         self, fields: Fields, fit: Array, claims: Array, valid: Array

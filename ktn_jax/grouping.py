@@ -20,8 +20,6 @@ Array = jax.Array
 WORST_FIT = -9.0  # logits of belonging end here, so that one cell cannot spoil its
 # neighbours' pixels when logits are interpolated
 NEAR_ZERO = 1e-6
-CONFIRMING, CONFIRMED = 5, 0.3  # keypoints; their mean from which on a score stays
-DETECTED = 0.5  # a box's probability times its overlap from which on it is a person's
 SURE = 0.1  # score from which on an instance claims pixels as any other does
 
 
@@ -81,53 +79,6 @@ def mean_sureness(chart: Array, belongs: Array) -> Array:
     """
     sure = jax.nn.softmax(chart[..., 1:]).max(-1)
     return jnp.tensordot(belongs, sure, 2) / jnp.maximum(belongs.sum((1, 2)), NEAR_ZERO)
-
-
-def confirm(score: Array, sighted: Array, belongs: Array) -> Array:
-    """[K] scores, lowered where the prior does not see keypoints too.
-
-    score: [K].   sighted: [h, w, 17] logits.   belongs: [K, h, w]. The seeing is the mean
-    of the CONFIRMING surest keypoints among an instance's own cells; below CONFIRMED a
-    score falls in proportion. What was trained on photographs is harder to deceive by a
-    chair.
-    """
-    heat = jax.nn.sigmoid(sighted)
-    own = belongs > 0.5
-
-    def surest(plane: Array) -> Array:
-        return jnp.where(own, plane, 0).max((1, 2))
-
-    each = jax.lax.map(surest, jnp.moveaxis(heat, -1, 0))  # [17, K]
-    seen = jax.lax.top_k(each.T, CONFIRMING)[0].mean(-1)
-    return score * jnp.minimum(seen / CONFIRMED, 1)
-
-
-def detect(score: Array, detected: Array, belongs: Array, quantile: float) -> Array:
-    """[K] roots of scores, lowered where the detector sees no such person.
-
-    score: [K].   detected: [h, w, 3, 5], see Fields.   belongs: [K, h, w].   quantile: of
-    _ends. The seeing is the largest product of a box's probability and its IoU with the
-    box around an instance's own cells; below DETECTED a score falls in proportion. A root,
-    for what the detector confirms our own maps need not be sure of.
-    """
-    height, width = belongs.shape[1:]
-    centers = maps.cell_centers(height, width)[:, :, None]
-    last = jnp.array([height, width]) * STRIDE
-    low = jnp.clip(centers - detected[..., 1:3], 0, last)
-    high = jnp.clip(centers + detected[..., 3:5], 0, last)
-    own = belongs > 0.5
-    count = own.sum((1, 2))[:, None]
-    (y0, y1), (x0, x1) = (_ends(own.sum(axis), count, quantile) for axis in (2, 1))
-    start, stop = (STRIDE * jnp.stack(yx, -1) for yx in ((y0, x0), (y1, x1)))
-
-    def surest(box: tuple[Array, Array]) -> Array:
-        sides = jnp.minimum(box[1], high) - jnp.maximum(box[0], low)
-        shared = jnp.maximum(sides, 0).prod(-1)
-        union = (high - low).prod(-1) + (box[1] - box[0]).prod() - shared
-        return (jax.nn.sigmoid(detected[..., 0]) * shared / (union + NEAR_ZERO)).max()
-
-    seen = jnp.where(count[:, 0] > 0, jax.lax.map(surest, (start, stop)), 0.0)
-    return jnp.sqrt(score) * jnp.minimum(seen / DETECTED, 1)
 
 
 def find_repeated(belongs: Array, score: Array, max_overlap: float, look: Array) -> Array:
@@ -206,11 +157,11 @@ def find_boxes(owner: Array, instances: int, quantile: float) -> tuple[Array, Ar
     rows = jax.lax.map(lambda k: (owner == k).sum(1), ids)  # [K, H]
     columns = jax.lax.map(lambda k: (owner == k).sum(0), ids)
     count = rows.sum(1, keepdims=True)
-    (y0, y1), (x0, x1) = (_ends(sums, count, quantile) for sums in (rows, columns))
+    (y0, y1), (x0, x1) = (ends(sums, count, quantile) for sums in (rows, columns))
     return jnp.stack([y0, x0, y1, x1], -1).astype(jnp.float32), count[:, 0] > 0
 
 
-def _ends(histogram: Array, count: Array, quantile: float) -> tuple[Array, Array]:
+def ends(histogram: Array, count: Array, quantile: float) -> tuple[Array, Array]:
     """[K] first and one past the last of rows or columns, a quantile left out on each side.
 
     histogram: [K, n] pixels, or cells, of a row or column.   count: [K, 1] of all.

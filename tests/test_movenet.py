@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ktn_jax import export, grouping, mirror
+from ktn_jax import advice, export, mirror
 from ktn_jax.anatomy import KEYPOINTS, MIRRORED_KEYPOINT
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
@@ -171,7 +171,7 @@ def test_a_score_falls_where_the_five_surest_keypoints_are_unsure():
                 .transpose(0, 2, 1)]  # fmt: skip
         seen = np.mean(sorted(best)[-5:])
         expected.append(old * min(seen / 0.3, 1))
-    found = grouping.confirm(jnp.array(score), jnp.array(logits), jnp.array(belongs))
+    found = advice.confirm(jnp.array(score), jnp.array(logits), jnp.array(belongs))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     kept = np.isclose(expected, score)
     assert kept.any() and not kept.all()

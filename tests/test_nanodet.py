@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ktn_jax import export, grouping, mirror, scales
+from ktn_jax import advice, export, mirror, scales
 from ktn_jax.errors import UserError
 from ktn_jax.geometry import STRIDE
 from ktn_jax.initialise import fill
@@ -227,15 +227,61 @@ def test_a_score_is_its_root_and_falls_where_no_box_is_like_the_person():
                 union = (y1 - y0) * (x1 - x0) + (b[2] - b[0]) * (b[3] - b[1]) - shared
                 seen = max(seen, shared / union / (1 + np.exp(-logit)))
         expected.append(np.sqrt(old) * min(seen / 0.5, 1))
-    found = grouping.detect(jnp.array(score), jnp.array(detected), jnp.array(belongs), 0.0)
+    found = advice.detect(jnp.array(score), jnp.array(detected), jnp.array(belongs), 0.0)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert expected[0] == np.sqrt(0.7) and 0 < expected[1] < np.sqrt(0.3)
     assert expected[3] == 0
 
 
+def test_what_no_box_holds_is_doubted():
+    rng = np.random.default_rng(5)
+    own = [rng.normal(-3, 2, (32 // k, 24 // k, 5)) for k in (2, 4, 8)]
+    detected, boxes = np.zeros((32, 24, 3, 5)), []
+    for level, one in enumerate(own):
+        step = 2 << level
+        one[..., 1:] = rng.uniform(-4, 30, one[..., 1:].shape)
+        # the same box as each cell within the level's own one sees it
+        for y, x in np.ndindex(32, 24):
+            logit, up, left, down, right = one[y // step, x // step]
+            dy, dx = ((i % step + 0.5) * STRIDE - step * STRIDE / 2 for i in (y, x))
+            detected[y, x, level] = logit, up + dy, left + dx, down - dy, right - dx
+        for i, j in np.ndindex(*one.shape[:2]):
+            logit, up, left, down, right = one[i, j]
+            y, x = ((k + 0.5) * step * STRIDE for k in (i, j))
+            boxes.append((1 / (1 + np.exp(-logit)), y - up, x - left, y + down, x + right))
+    expected = np.zeros((32, 24))
+    for y, x in np.ndindex(32, 24):
+        at, sure = ((y + 0.5) * STRIDE, (x + 0.5) * STRIDE), 0.02
+        for p, y0, x0, y1, x1 in boxes:
+            if y0 < at[0] < y1 and x0 < at[1] < x1:
+                sure = max(sure, p)
+        expected[y, x] = max(np.log(0.3 / sure), 0)
+    assert (expected > 0).mean() > 0.1 and (expected == 0).mean() > 0.1
+    found = advice.outside(jnp.array(detected))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_falls_where_no_box_is(fields):
+    heeding = dataclasses.replace(CODEC, detector_mask=1.5)
+    with pytest.raises(UserError, match=r"detector_mask need a network with a detector"):
+        heeding.decode(fields.replace(detected=None))
+    with pytest.raises(UserError, match=r"detector_mask -1 must be 0 or more"):
+        dataclasses.replace(CODEC, detector_mask=-1)
+    fewer = fields.detected * 0.4 - jnp.array([10.0, 0, 0, 0, 0])  # and smaller ones
+    falls = jax.vmap(advice.outside)(fewer)
+    assert falls.max() > 1 and falls.min() == 0
+    told = fields.replace(detected=fewer)
+    wanted = jax.jit(CODEC.decode)(told.replace(mask=fields.mask - 1.5 * falls))
+    blind = told.replace(center=jnp.full_like(fields.center, -8.0))
+    for looks in ([told], [blind, told]):
+        found = jax.jit(heeding.decode)(*looks)
+        np.testing.assert_array_equal(found.owner >= 0, wanted.owner >= 0)
+    assert np.any((wanted.owner >= 0) != (jax.jit(CODEC.decode)(told).owner >= 0))
+
+
 def test_who_is_not_detected_scores_less(fields):
     counting = dataclasses.replace(CODEC, detector_score=True, min_score=0.001)
-    with pytest.raises(UserError, match=r"detector_score needs .*detector=nanodet_g"):
+    with pytest.raises(UserError, match=r"detector_score and .*detector=nanodet_g"):
         counting.decode(fields.replace(detected=None))
     center = (np.indices((16, 16)).transpose(1, 2, 0) + 0.5) * STRIDE
     box = np.array(BOXES[0])  # the first person's, whom alone the detector sees
