@@ -33,6 +33,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--data.root", dest="root", help="COCO directory; default: the run's"
     )
     parser.add_argument("--split", default="minival", help="split to evaluate")
+    parser.add_argument(
+        "--canvas", type=int, help="pixels a side; default: the export's, or the run's"
+    )
     parser.add_argument("--batch", type=int, default=4, help="images a call")
     parser.add_argument(
         "--surface",
@@ -78,12 +81,12 @@ def evaluate_network(flags: argparse.Namespace) -> dict[str, Any]:
 
     root = flags.root
     if flags.export:
-        export = exports.read_export(flags.export)
+        export = exports.read_export(flags.export, canvas=flags.canvas)
         run, canvas = export.run, export.canvas
     else:
         config, network, _, variables = load_run(flags.workdir)
         root = root or config["data"]["root"]
-        canvas = config["data"]["eval_canvas"]
+        canvas = exports.check_canvas(flags.canvas or config["data"]["eval_canvas"])
         run = inference.build_predict(
             network,
             Codec(**config["codec"]),
