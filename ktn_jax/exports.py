@@ -4,7 +4,7 @@
                               where they are packed
     OUT/plain.stablehlo.gz    normalisation, network, grouping and maps (jax.export)
     OUT/flip.stablehlo.gz     the same, averaged with the mirror image
-    OUT/smaller.stablehlo.gz  the same as flip, of a canvas at .7 of the size, too
+    OUT/smaller.stablehlo.gz  the same as flip, of canvases at .7 and .5 of the size, too
     OUT/scales.stablehlo.gz   the same as flip, of canvases at .7 and 1.4 of the size, too
     OUT/config.json           canvas size, architecture, thresholds, checksum
     OUT/MODEL_CARD.md         what it is, what it was trained on, what it reached
@@ -44,8 +44,8 @@ PACKING = {"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1}  # o
 TEST_TIMES = {  # name -> of inference.predict
     "plain": {"flip_test": False},
     "flip": {"flip_test": True},
-    "smaller": {"flip_test": True, "two_sizes": True},
-    "scales": {"flip_test": True, "three_sizes": True},
+    "smaller": {"flip_test": True, "compete": True},
+    "scales": {"flip_test": True, "join": True},
 }
 PLATFORMS = ("cpu", "cuda", "tpu")
 WEIGHT_TYPES = ("float32", "float16", "bfloat16")  # as stored; computed in float32

@@ -30,20 +30,20 @@ def predict(
     network: KTN,
     codec: Codec,
     flip_test: bool,
-    two_sizes: bool = False,
-    three_sizes: bool = False,
+    compete: bool = False,
+    join: bool = False,
 ) -> Instances:
     """People in a batch of canvases. image: [B, H, W, 3] u8 RGB. To be jitted.
 
     flip_test: whether the fields are the mean over the image and its mirror image, which
-    costs twice the time and mends some exchanges of left and right.   two_sizes: whether
-    large people are looked for on a smaller canvas, too, and are taken from where they
-    score higher (scales.bring_large); costs one and a half times as much.   three_sizes:
-    whether large people are read on a smaller canvas and small ones on a larger
-    (scales.join); costs three and a half times as much.
+    costs twice the time and mends some exchanges of left and right.   compete: whether
+    large people are looked for on smaller canvases, too, and are taken from where they
+    score higher (scales.bring_large); costs seven quarters as much.   join: whether
+    large people are read on a smaller canvas and small ones on a larger (scales.join);
+    costs three and a half times as much.
     """
     fields = _fields(variables, image, network, flip_test)
-    if three_sizes:
+    if join:
         others = (
             scales.resize(image, tenths, CANVAS_MULTIPLE)
             for tenths in (scales.SMALLER, scales.LARGER)
@@ -51,11 +51,12 @@ def predict(
         fields = scales.join(
             fields, *(_fields(variables, x, network, flip_test) for x in others)
         )
-    if not two_sizes:
-        return codec.decode(fields)
-    look = scales.resize(image, scales.SMALLER, CANVAS_MULTIPLE)
-    smaller = _fields(variables, look, network, flip_test)
-    return codec.decode(fields, scales.bring_large(smaller, fields))
+    looks = []
+    for tenths in scales.COMPETING if compete else ():
+        smaller = scales.resize(image, tenths, CANVAS_MULTIPLE)
+        look = _fields(variables, smaller, network, flip_test)
+        looks.append(scales.bring_large(look, fields))
+    return codec.decode(fields, *looks)
 
 
 def _fields(

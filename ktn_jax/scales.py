@@ -1,4 +1,4 @@
-"""Fields of one canvas at two or three sizes, together by how large people are on it.
+"""Fields of one canvas at several sizes, together by how large people are on it.
 
 Charts are best of people about as large as most whom the network learnt from: who is
 larger is seen as a whole on a smaller canvas, who is smaller is seen closer on a larger
@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from ktn_jax import embedding
 from ktn_jax.structs import Array, Fields
 
-SMALLER, LARGER = 7, 14  # the other canvases' sides, in tenths
+SMALLER, LARGER = 7, 14  # the other canvases' sides, in tenths, where fields are joined
+COMPETING = (7, 5)  # those of canvases whose people compete
 LARGE, SMALL = 120.0, 60.0  # sizes of people of whom two canvases count alike
+LEAST = 84.0  # the same on a smaller canvas, in its own pixels
 NO_HEAT = 1e-9  # in place of 0, which has no logit
 SURFACE = ("parts", "chart", "uv", "keypoints")
 
@@ -39,7 +41,7 @@ def join(fields: Fields, smaller: Fields, larger: Fields) -> Fields:
     is who, and what the prior sees, stays with the middle one.
     """
     octaves = jnp.log2(embedding.size_of(fields.bandwidth))
-    large = _is_large(fields.bandwidth)
+    large = _is_large(fields.bandwidth, LARGE)
     small = jnp.clip(jnp.log2(SMALL) - octaves + 0.5, 0, 1)
     surface = SURFACE if fields.prior_chart is None else (*SURFACE, "prior_chart")
     joined = _mixed(fields, smaller, large, surface)
@@ -60,14 +62,14 @@ def _mixed(one: Fields, other: Fields, share: Array, names: tuple[str, ...]) -> 
 def bring_large(smaller: Fields, like: Fields) -> Fields:
     """A smaller canvas's Fields in the cells and canvas pixels of these.
 
-    Its anchors count as far as the people are large; of others there are none.
+    Its anchors count as far as the people are large even there; of others there are none.
     """
     height, width = cells = like.center.shape[1:]
     rows, columns = smaller.center.shape[1:]
     grow = jnp.array([height / rows, width / columns])
     brought = jax.tree.map(lambda values: _resized(values, cells), smaller)
     bandwidth = brought.bandwidth + jnp.log(grow).mean()
-    heat = _is_large(bandwidth) * jax.nn.sigmoid(brought.center)
+    heat = _is_large(brought.bandwidth, LEAST) * jax.nn.sigmoid(brought.center)
     if brought.detected is not None:
         reach = jnp.concatenate([jnp.ones(1), grow, grow])  # the logit, then the sides
         brought = brought.replace(detected=brought.detected * reach)
@@ -84,7 +86,10 @@ def _resized(values: Array, cells: tuple[int, ...]) -> Array:
     return jax.image.resize(values, shape, "linear")
 
 
-def _is_large(bandwidth: Array) -> Array:
-    """How far the people of cells are large, 0..1: from 0 to 1 it takes an octave."""
+def _is_large(bandwidth: Array, size: float) -> Array:
+    """How far the people of cells are large, 0..1: from 0 to 1 it takes an octave.
+
+    size: of whom it is a half.
+    """
     octaves = jnp.log2(embedding.size_of(bandwidth))
-    return jnp.clip(octaves - jnp.log2(LARGE) + 0.5, 0, 1)
+    return jnp.clip(octaves - jnp.log2(size) + 0.5, 0, 1)

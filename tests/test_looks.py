@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ktn_jax import embedding, grouping, scales
+from ktn_jax import embedding, grouping, inference, scales
 from ktn_jax.geometry import STRIDE
 from tests.scenes import CODEC, perfect_fields, scene
 
@@ -33,14 +33,36 @@ def test_fields_of_a_larger_canvas_mean_the_same_on_this_one():
         np.testing.assert_allclose(size[cells], seen, rtol=0.15)
 
 
-@pytest.mark.parametrize(("size", "share"), [(84.8, 0), (120, 0.5), (140, 0.722), (171, 1)])
+@pytest.mark.parametrize(("size", "share"), [(59.3, 0), (84, 0.5), (98, 0.722), (120, 1)])
 def test_anchors_of_a_smaller_canvas_count_as_far_as_people_are_large(size, share):
-    _, fields = fields_of(BOXES, 64)
-    tau = jnp.full_like(fields.bandwidth, embedding.bandwidth_of(size / 2))
-    fields = fields.replace(bandwidth=tau, center=jnp.full_like(tau, 1.0))
-    like = jax.tree.map(lambda x: jnp.zeros((1, 32, 32, *x.shape[3:])), fields)
-    heat = jax.nn.sigmoid(scales.bring_large(fields, like).center)
-    np.testing.assert_allclose(heat, share / (1 + np.exp(-1)), atol=1e-3)
+    """Sizes are in the smaller canvas's pixels, whatever the other one's."""
+    tau = jnp.full_like(fields_of(BOXES, 64)[1].bandwidth, embedding.bandwidth_of(size))
+    fields = fields_of(BOXES, 64)[1].replace(bandwidth=tau, center=jnp.ones_like(tau))
+    for side in (24, 32):
+        like = jax.tree.map(lambda x, n=side: jnp.zeros((1, n, n, *x.shape[3:])), fields)
+        heat = jax.nn.sigmoid(scales.bring_large(fields, like).center)
+        np.testing.assert_allclose(heat, share / (1 + np.exp(-1)), atol=1e-3)
+
+
+def test_a_canvas_competes_with_two_smaller_ones():
+    """The same person on all; only on the smallest he is large there, and found at all."""
+    sizes = []
+
+    class Network:
+        def apply(self, _, image):
+            size = image.shape[1]
+            sizes.append((size, image.shape[2]))
+            boxes = [(4, 4, size - 4, size - 4)]
+            targets = CODEC.encode(scene(boxes, size), (size, size))
+            fields = perfect_fields(targets, boxes)
+            return fields if size == 96 else fields.replace(center=fields.center - 99.0)
+
+    image = jnp.zeros((1, 192, 192, 3), jnp.uint8)
+    settings = {"network": Network(), "codec": CODEC, "flip_test": False}
+    found = inference.predict({}, image, compete=True, **settings)
+    assert sizes == [(192, 192), (128, 128), (96, 96)]
+    assert found.valid.sum() == 1 and (found.owner[0, 16:176, 16:176] == 0).all()
+    assert not inference.predict({}, image, **settings).valid.any()
 
 
 def test_everybody_is_read_where_he_was_found():
