@@ -16,7 +16,7 @@ from configs import default
 def get_config() -> ConfigDict:
     """The default network and schedule, without the terms that DensePose teaches."""
     config = default.get_config()
-    config.loss.update(chart=0.0, uv=0.0, surface=0.0, parts=0.0)
+    config.loss.update(chart=0.0, prior_chart=0.0, uv=0.0, surface=0.0, parts=0.0)
     config.codec.update(chart_score=False, expected_similarity=False, min_score=0.05)
     config.data.update(labels="person_keypoints", train_split="train", eval_split="val")
     return config

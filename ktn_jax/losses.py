@@ -209,8 +209,8 @@ TERMS: dict[str, Callable[[Fields, Targets], Mean]] = {
         center, instance, offset, bandwidth, tag, quality,
     )
 }  # fmt: skip
-# those that only DensePose's annotations teach
-SURFACE_TERMS = ("chart", "prior_chart", "uv", "surface", "parts")
+# those that only DensePose's annotations teach, and every network has
+SURFACE_TERMS = ("chart", "uv", "surface", "parts")
 
 
 def all_terms(fields: Fields, targets: Targets) -> dict[str, Mean]:
