@@ -78,7 +78,7 @@ def test_keypoints_differ_from_the_default_in_what_is_learnt_and_from_what():
     assert {k for k in base if ours[k] != base[k]} == {"loss", "data", "codec"}
     assert not ours["codec"]["chart_score"]  # of charts that nothing teaches
     off = {k for k, weight in ours["loss"].items() if weight == 0}
-    assert off == {"chart", "uv", "surface", "parts"}
+    assert off == {"chart", "prior_chart", "uv", "surface", "parts"}
     assert {k: v for k, v in ours["loss"].items() if k not in off} == {
         k: v for k, v in base["loss"].items() if k not in off
     }

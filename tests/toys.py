@@ -20,6 +20,8 @@ from ktn_jax.structs import Fields, TrainState
 class Toy:
     """A network that compiles in no time: each field a bias and a slope of one color."""
 
+    prior_chart = 0
+
     channels = {  # noqa: RUF012
         "mask": (), "parts": (15,), "chart": (25,), "uv": (25, 2), "keypoints": (17,),
         "center": (), "offset": (2,), "bandwidth": (), "tag": (2,), "quality": (),
@@ -30,7 +32,7 @@ class Toy:
             name: np.full((2, *c), 0.1, np.float32) for name, c in self.channels.items()
         }
 
-    def apply(self, variables, image, *, rngs=None):
+    def apply(self, variables, image, heat=None, *, rngs=None):
         red = image[:, ::4, ::4, 0].astype(np.float32) / 255
 
         def field(name, shape):
