@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
                 "chart_score": True,  # a score counts how sure the charts are, too
                 "prior_score": False,  # a score falls where the prior sees no keypoints
                 "detector_score": False,  # ... or where the detector sees nobody like it
-                "detector_mask": 0.0,  # how far the mask falls where no box of its is
+                "detector_mask": 0.0,  # how far the mask falls where no box of it is
                 "prior_mask": 0.0,  # share of the mask that is of the prior alone
                 "prior_chart": 0.0,  # share of the charts that is of the second ones
                 "expected_similarity": True,  # charts by how near they can expect to be

@@ -31,9 +31,9 @@ def heed(
     """
     shares = (("prior_mask", "mask", prior_mask), ("prior_chart", "chart", prior_chart))
     for name, own, share in shares:
-        first, second = getattr(fields, own), getattr(fields, name)
         if not share:
             continue
+        first, second = getattr(fields, own), getattr(fields, name)
         if second is None:
             raise UserError(
                 f"codec.{name}={share} needs what is told from the prior's maps alone, and "
