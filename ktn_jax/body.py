@@ -200,12 +200,20 @@ class _Rule(NamedTuple):
 
     bones: tuple[str, ...]  # the faces these bones move
     center: np.ndarray  # the side of the bones' axis the chart lies on
-    along: np.ndarray  # one coordinate grows along the axis this way
+    along: np.ndarray  # one coordinate grows this way, as a rule along the axis
     around: np.ndarray  # the other grows around the axis, this way at the center
     u_is_along: bool
+    turn: float = 0  # degrees: the chart lies this far from `center` towards `around`
     squeeze: tuple[float, float, float] = (1, 1, 1)  # of x, y, z before angles are taken
     ball: bool = False  # along by latitude: blunt ends keep a spread of values
     reach: float = 100  # degrees around from .5 to 1; a seam's teeth pass 90
+    shift: tuple[float, float, float] = (0, 0, 0)  # metres from the middle to the axis
+    slope: float = 0  # by which the axis rises towards the front
+
+    def angle(self, points: np.ndarray) -> np.ndarray:
+        """Degrees around the axis from the chart's center, to 180. points: [..., 3]."""
+        angle = np.degrees(np.arctan2(points @ self.around, points @ self.center))
+        return 180 - (180 - angle + self.turn) % 360
 
 
 _TORSO = ("Root", "pelvis", "spine_01", "spine_02", "spine_03", "clavicle_l")
@@ -217,24 +225,25 @@ _HAND = (
     *(f"{finger}_0{i}_l" for finger in ("index", "thumb") for i in (1, 2, 3)),
 )
 _WIDE = (0.6, 1, 1)  # the trunk is wider than deep
-_LONG = (1, 1, 0.45)  # a foot is longer than wide
 _LEFT_HAND = 4
-_ANKLE = 0.07  # metres: how far the foot's chart reaches above the ankle's joint
+_ANKLE = 0.03  # metres: how far the foot's chart reaches above the ankle's joint
+_SEAT = 0.03  # metres: how far the legs' charts reach above the hip's joint, at the back
+_SOLE = (0.015, -0.035, 0)  # metres: a foot lies low in its box
 # fmt: off
-_RULES = {  # growth of U and V: DensePose's, read off its mesh in the T pose
-    1: _Rule(_TORSO, -_Z, -_Y, -_X, True, _WIDE),
-    2: _Rule(_TORSO, _Z, -_Y, -_X, True, _WIDE),
-    _LEFT_HAND: _Rule(_HAND, _Y, _X, _Z, False),
-    5: _Rule(_FOOT, _Y, _Z, _X, False, _LONG, True, 180),
-    8: _Rule(("thigh_l",), -_Z, -_Y, _X, True),
-    10: _Rule(("thigh_l",), _Z, _Y, -_X, True),
-    12: _Rule(("calf_l",), -_Z, _Y, _X, True),
-    14: _Rule(("calf_l",), _Z, -_Y, _X, True),
-    15: _Rule(("upperarm_l",), _Z, _X, _Y, True),
-    17: _Rule(("upperarm_l",), -_Z, _X, _Y, True),
-    19: _Rule(("lowerarm_l",), -_Y, -_X, -_Z, True),
-    21: _Rule(("lowerarm_l",), _Y, _X, _Z, True),
-    24: _Rule(_HEAD, _X, _Y, -_Z, False, (1, 1, 1), True, 90),
+_RULES = {  # growth of U and V, turns: DensePose's, read off its mesh in the T pose
+    1: _Rule(_TORSO, -_Z, -_Y, -_X, True, squeeze=_WIDE, shift=(0, 0, -0.02), reach=90),
+    2: _Rule(_TORSO, _Z, -_Y, -_X, True, squeeze=_WIDE, shift=(0, 0, -0.02), reach=90),
+    _LEFT_HAND: _Rule(_HAND, _Y, _X - _Z, _Z, False),
+    5: _Rule(_FOOT, -_X, _Z - _Y, _Y, True, 20, (1, 1, 1), False, 180, _SOLE, -0.2),
+    8: _Rule(("thigh_l",), -_Z, -_Y, _X, True, 5, shift=(-0.025, 0, 0)),
+    10: _Rule(("thigh_l",), _Z, _Y, -_X, True, -30, shift=(-0.025, 0, 0)),
+    12: _Rule(("calf_l",), -_Z, _Y, _X, True, 10),
+    14: _Rule(("calf_l",), _Z, -_Y, _X, True, -5),
+    15: _Rule(("upperarm_l",), _Z, _X, _Y, True, -20, reach=110),
+    17: _Rule(("upperarm_l",), -_Z, _X, _Y, True, 25, reach=110),
+    19: _Rule(("lowerarm_l",), -_Y, -_X, -_Z, True, -10, reach=110),
+    21: _Rule(("lowerarm_l",), _Y, _X, _Z, True, -20, reach=110),
+    24: _Rule(_HEAD, _X, _Y, -_Z, False, ball=True, reach=90),
 }
 # fmt: on
 
@@ -270,8 +279,12 @@ def _regions(faces: np.ndarray) -> np.ndarray:
     best = (weights @ member)[faces].sum(1).argmax(1)
     region = np.array([body.bones.index(group[0]) for group in groups])[best]
     straight, ankle = t_pose(), body.bones.index("foot_l")
-    low = straight.vertices[faces, 1].mean(1) < straight.joints[ankle, 1] + _ANKLE
-    return np.where(low, ankle, region)
+    thigh, trunk = body.bones.index("thigh_l"), body.bones.index(_TORSO[0])
+    places, joints = straight.vertices[faces].mean(1), straight.joints
+    foot = places[:, 1] < joints[ankle, 1] + _ANKLE
+    seat = (region == trunk) & (places[:, 1] < joints[thigh, 1] + _SEAT)
+    seat &= places[:, 2] < joints[thigh, 2]
+    return np.select([foot, seat], [ankle, thigh], region)
 
 
 def _lay_around(corners: np.ndarray, names: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -279,11 +292,13 @@ def _lay_around(corners: np.ndarray, names: list[int]) -> tuple[np.ndarray, np.n
     rules = [_RULES[name] for name in names]
     low, high = corners.min((0, 1)), corners.max((0, 1))
     middle = (low + high) / 2
-    if low[0] < 1e-3:  # half of a middle region: its axis lies in the mirror plane
+    if rules[0].bones in (_TORSO, _HEAD):  # halves: their axis lies in the mirror plane
         middle[0] = 0.0
-    local = (corners - middle) * rules[0].squeeze
+    local = corners - middle - rules[0].shift
+    local[..., 1] -= rules[0].slope * local[..., 2]
+    local *= rules[0].squeeze
     mean = local.mean(1)
-    pick = np.argmax([mean @ rule.center for rule in rules], axis=0)
+    pick = np.argmin([np.abs(rule.angle(mean)) for rule in rules], axis=0)
     uv = np.zeros((*corners.shape[:2], 2))
     for index, rule in enumerate(rules):
         mine = pick == index
@@ -304,15 +319,14 @@ def _along(local: np.ndarray, rule: _Rule) -> np.ndarray:
 
 def _around(local: np.ndarray, rule: _Rule) -> np.ndarray:
     """Angle around the axis, .5 at the chart's center. local: [k, 3, 3]."""
-    angle = np.arctan2(local @ rule.around, local @ rule.center)
-    mean = local.mean(1)
-    home = np.arctan2(mean @ rule.around, mean @ rule.center)[:, None]
-    angle = home + (angle - home + np.pi) % (2 * np.pi) - np.pi  # no face wraps round
-    return np.clip(0.5 + angle / np.radians(2 * rule.reach), 0.0, 1.0)
+    home = rule.angle(local.mean(1))[:, None]
+    # a corner is as near to its face's middle as may be: no face wraps round
+    angle = home + 180 - (180 - rule.angle(local) + home) % 360
+    return np.clip(0.5 + angle / (2 * rule.reach), 0.0, 1.0)
 
 
 def _lay_hand(corners: np.ndarray, names: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The hand opened like a book at the thumb's edge: back, then palm."""
+    """The hand opened like a book at the thumb's edge: palm, then back."""
     (name,) = names
     rule = _RULES[name]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -321,7 +335,7 @@ def _lay_hand(corners: np.ndarray, names: list[int]) -> tuple[np.ndarray, np.nda
     palm = (normal @ rule.center < 0)[:, None]
     along = corners @ rule.along
     along = (along - along.min()) / np.ptp(along)
-    uv = np.stack([np.where(palm, 1 - across, across), along], axis=-1)
+    uv = np.stack([np.where(palm, 0.5 - across, 0.5 + across), along], axis=-1)
     return np.full(len(corners), name), uv
 
 

@@ -11,12 +11,14 @@ from ktn_jax import anatomy, body, rig
 
 X, Y, Z = np.eye(3)
 # How U and V grow over the T pose (X the subject's left, Y up, Z front): DensePose's.
-# Feet are ours to choose; hands have V along the arm only.
+# None: no straight direction (a hand's U runs round it, a foot's V too).
 GROWTH = {
     1: (-Y, -X),
     2: (-Y, -X),
-    3: (None, -X),
-    4: (None, X),
+    3: (None, -X - Z),
+    4: (None, X - Z),
+    5: (Z - Y, None),
+    6: (Y - Z, None),
     7: (-Y, -X),
     8: (-Y, X),
     9: (Y, X),
@@ -36,6 +38,23 @@ GROWTH = {
     23: (Z, Y),
     24: (-Z, Y),
 }
+# Mean normal of the left and middle charts of DensePose's mesh in the T pose, weighted by
+# area, and their shares of the whole area.
+NORMAL = {
+    1: (0.01, 0.16, -0.99),
+    2: (-0.01, 0.18, 0.98),
+    8: (-0.11, -0.17, -0.98),
+    10: (0.41, -0.23, 0.88),
+    12: (0.15, 0.01, -0.99),
+    14: (-0.15, -0.19, 0.97),
+    15: (0.24, -0.29, 0.93),
+    17: (0.15, 0.34, -0.93),
+    19: (0.15, -0.92, 0.36),
+    21: (0.04, 0.94, -0.35),
+    24: (0.99, 0.14, 0.01),
+}
+AREA = {1: 0.123, 2: 0.169, 4: 0.020, 5: 0.031, 8: 0.057, 10: 0.070, 12: 0.030}
+AREA |= {14: 0.031, 15: 0.019, 17: 0.024, 19: 0.014, 21: 0.016, 24: 0.040}
 FACING = {1: -Z, 2: Z, 7: -Z, 8: -Z, 9: Z, 10: Z, 11: -Z, 12: -Z, 13: Z, 14: Z}
 FACING |= {15: Z, 16: Z, 17: -Z, 18: -Z, 19: -Y, 20: -Y, 21: Y, 22: Y, 23: -X, 24: X}
 PART_OF_BONE = {  # the left ones; a bone's part is the word in its name
@@ -108,6 +127,27 @@ def test_left_is_left_and_front_is_front(corners, straight):
             assert (point[0] > 0) == name.startswith("left"), name
     nose, ear = (anatomy.KEYPOINTS.index(n) for n in ("nose", "left_ear"))
     assert keypoints[nose, 2] > keypoints[ear, 2] + 0.05
+
+
+@pytest.mark.parametrize("chart", NORMAL)
+def test_charts_face_where_the_official_mesh_s_do(corners, chart):
+    total = face_normals(corners)[body.cut_charts().chart == chart].sum(0)
+    cosine = total @ NORMAL[chart] / np.linalg.norm(total) / np.linalg.norm(NORMAL[chart])
+    assert np.degrees(np.arccos(cosine)) < 16
+
+
+def test_charts_have_the_official_mesh_s_shares_of_the_area(corners):
+    area = np.linalg.norm(face_normals(corners), axis=1)
+    share = np.bincount(body.cut_charts().chart, area, minlength=25) / area.sum()
+    # another body: its feet are larger
+    np.testing.assert_allclose(share[list(AREA)], list(AREA.values()), rtol=0.28)
+
+
+def test_a_hand_opens_at_the_thumb_from_its_palm_to_its_back(corners):
+    charts, up = body.cut_charts(), face_normals(corners)[:, 1]
+    left, u = charts.chart == 4, charts.uv[..., 0].mean(1)
+    assert np.average(u, weights=left * np.clip(up, 0, None)) > 0.62  # there .68
+    assert np.average(u, weights=left * np.clip(-up, 0, None)) < 0.38  # there .32
 
 
 def test_mirrored_points_follow_the_mirror_rule(corners):
