@@ -267,17 +267,20 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
     """Train to config.train.steps, from where `first_state` says.
 
     The state's step is less where a signal asked to stop. Raises UserError before the
-    first step where the folder, the disk or the batch size will not do.
+    first step where the folder, the disk or the batch size will not do, or where
+    config.codec asks for what the network does not tell.
     """
     folder, train = Path(workdir), config.train
     parallel.check_batch_size(config.data.batch_size, config.optim.accumulate)
     parse_trace(train.profile)
     guards.check_workdir(folder)
     source = open_source(config)  # first: most mistakes are in the data's path
-    network = build_network(config.model)
+    network, codec = build_network(config.model), Codec(**config.codec)
     tx = optim.build_optimizer(config.optim, train.steps)
     with guards.disk_faults(folder), checkpoint.open_run(folder, keep=train.keep) as run:
         state = first_state(config, network, tx, run)
+        variables = {"params": state.params, "frozen": state.frozen}
+        snapshots.check_codec(network, codec, variables, config.data.canvas)
         guards.check_space(
             folder,
             guards.state_size(state),
@@ -292,6 +295,6 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
             run=run,
             workdir=folder,
             blame=build_blame(config, network),
-            show=snapshots.build_show(network, Codec(**config.codec)),
+            show=snapshots.build_show(network, codec),
             measure=measuring.build_measure(config, network) if train.eval_steps else None,
         ).run()

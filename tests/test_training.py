@@ -89,6 +89,23 @@ def test_a_batch_the_devices_cannot_share_is_refused_before_anything_is_read(sma
         training.train(config, "unused")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"prior_mask": 0.5}, r"codec\.prior_mask=0\.5 .*--config\.model\.prior_mask"),
+        ({"detector_score": True}, r"codec\.detector_score .*--config\.model\.detector"),
+    ],
+)
+def test_a_codec_that_asks_for_more_than_the_network_tells_is_refused_at_the_door(
+    small_config, tmp_path, setting, message
+):
+    config = small_config.copy_and_resolve_references()
+    config.codec.update(setting)
+    with pytest.raises(UserError, match=message):
+        training.train(config, str(tmp_path))
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
 BASE = ["--config=configs/tiny.py", "--workdir=w"]
 
 
