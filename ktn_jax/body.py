@@ -228,13 +228,13 @@ _WIDE = (0.6, 1, 1)  # the trunk is wider than deep
 _LEFT_HAND = 4
 _ANKLE = 0.03  # metres: how far the foot's chart reaches above the ankle's joint
 _SEAT = 0.03  # metres: how far the legs' charts reach above the hip's joint, at the back
-_SOLE = (0.015, -0.035, 0)  # metres: a foot lies low in its box
+_LOW = (0.015, -0.035, 0)  # a foot lies low, and outward, in the box with its ankle
 # fmt: off
 _RULES = {  # growth of U and V, turns: DensePose's, read off its mesh in the T pose
     1: _Rule(_TORSO, -_Z, -_Y, -_X, True, squeeze=_WIDE, shift=(0, 0, -0.02), reach=90),
     2: _Rule(_TORSO, _Z, -_Y, -_X, True, squeeze=_WIDE, shift=(0, 0, -0.02), reach=90),
     _LEFT_HAND: _Rule(_HAND, _Y, _X - _Z, _Z, False),
-    5: _Rule(_FOOT, -_X, _Z - _Y, _Y, True, 20, (1, 1, 1), False, 180, _SOLE, -0.2),
+    5: _Rule(_FOOT, -_X, _Z - _Y, _Y, True, 20, reach=180, shift=_LOW, slope=-0.2),
     8: _Rule(("thigh_l",), -_Z, -_Y, _X, True, 5, shift=(-0.025, 0, 0)),
     10: _Rule(("thigh_l",), _Z, _Y, -_X, True, -30, shift=(-0.025, 0, 0)),
     12: _Rule(("calf_l",), -_Z, _Y, _X, True, 10),
@@ -270,7 +270,10 @@ def cut_charts() -> Charts:
 
 
 def _regions(faces: np.ndarray) -> np.ndarray:
-    """The bone that moves each face most, over the bones of its region. [f]."""
+    """The first bone of each face's region: that whose bones move it most. [f].
+
+    But for two levels: a foot begins above its ankle, and the thighs have the seat.
+    """
     body = load_body()
     weights = np.zeros((len(body.base.vertices), len(body.bones)))
     np.put_along_axis(weights, body.skin_bones, body.skin_weights, axis=1)
