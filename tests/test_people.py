@@ -142,7 +142,7 @@ def test_front_and_back_show_their_own_charts():
     for yaw, seen, hidden in ((0, 2, 1), (180, 1, 2)):
         scene = lone_scene(Rotation.from_euler("y", yaw, degrees=True))
         chart = scenes.render_scene(scene, np.random.default_rng(0)).chart
-        # 20 to 40 times: DensePose's front reaches round the sides
+        # the front reaches round the sides, as DensePose's does: a little shows from behind
         assert (chart == seen).sum() > 15 * (chart == hidden).sum()
 
 
