@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         people = theirs.setdefault(entry["image_id"], [])
         if entry["score"] >= SURE:
             people.append((entry["score"], entry["bbox"], read_iuv(entry.whole())))
+    if not theirs:
+        raise UserError(f"{flags.reference} holds nobody")
     paths = find_photographs(flags.images)
     if missing := set(theirs) - set(paths):
         raise UserError(
@@ -105,8 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ours = [(one.score, one.bbox, one.iuv) for one in model(image)]
         sums.append(compare(*(lay(some, image.shape[:2]) for some in (ours, people))))
         print(json.dumps({"image": paths[number].name} | rates(sums[-1:])), flush=True)
-    if not sums:
-        raise UserError(f"{flags.reference} holds nobody")
     print(json.dumps({"photographs": len(sums)} | rates(sums)))
 
 

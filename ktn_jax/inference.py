@@ -74,6 +74,13 @@ def _fields(
     return mirror.average(fields, mirror.mirror_fields(mirrored))
 
 
+def check_codec(network: KTN, codec: Codec, variables: Any, canvas: int) -> None:
+    """UserError where the codec asks for what the network does not tell; runs nothing."""
+    image = jax.ShapeDtypeStruct((1, canvas, canvas, 3), np.uint8)
+    one = functools.partial(predict, network=network, codec=codec, flip_test=False)
+    jax.eval_shape(one, variables, image)
+
+
 def build_predict(
     network: KTN, codec: Codec, variables: Mapping[str, Any], *, flip_test: bool
 ) -> Predict:

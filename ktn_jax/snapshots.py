@@ -1,8 +1,6 @@
 """What a network in training makes of its own batch, as one picture for TensorBoard."""
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,15 +14,6 @@ from ktn_jax.structs import Batch, Instances, Targets, TrainState
 ROWS = 3  # images of a picture
 POINT = 1  # pixels to each side of an annotated point
 FADED = 0.4  # of the photograph behind what is drawn
-
-
-def check_codec(network: KTN, codec: Codec, variables: Any, canvas: int) -> None:
-    """UserError where the codec asks for what the network does not tell; runs nothing."""
-    image = jax.ShapeDtypeStruct((1, canvas, canvas, 3), np.uint8)
-    predict = functools.partial(
-        inference.predict, network=network, codec=codec, flip_test=False
-    )
-    jax.eval_shape(predict, variables, image)
 
 
 def build_show(network: KTN, codec: Codec) -> Callable[[TrainState, Batch], np.ndarray]:

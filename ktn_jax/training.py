@@ -20,6 +20,7 @@ from ktn_jax import (
     checkpoint,
     feigned,
     guards,
+    inference,
     initialise,
     losses,
     measuring,
@@ -280,7 +281,7 @@ def train(config: ConfigDict, workdir: str) -> TrainState:
     with guards.disk_faults(folder), checkpoint.open_run(folder, keep=train.keep) as run:
         state = first_state(config, network, tx, run)
         variables = {"params": state.params, "frozen": state.frozen}
-        snapshots.check_codec(network, codec, variables, config.data.canvas)
+        inference.check_codec(network, codec, variables, config.data.canvas)
         guards.check_space(
             folder,
             guards.state_size(state),
