@@ -209,6 +209,7 @@ class _Rule(NamedTuple):
     reach: float = 100  # degrees around from .5 to 1; a seam's teeth pass 90
     shift: tuple[float, float, float] = (0, 0, 0)  # metres from the middle to the axis
     slope: float = 0  # by which the axis rises towards the front
+    lean: float = 0  # by which the axis moves forward as it rises
 
     def angle(self, points: np.ndarray) -> np.ndarray:
         """Degrees around the axis from the chart's center, to 180. points: [..., 3]."""
@@ -228,11 +229,12 @@ _WIDE = (0.6, 1, 1)  # the trunk is wider than deep
 _LEFT_HAND = 4
 _ANKLE = 0.03  # metres: how far the foot's chart reaches above the ankle's joint
 _SEAT = 0.03  # metres: how far the legs' charts reach above the hip's joint, at the back
+_BACK = (0, 0, -0.01)  # the trunk's sides are the front's
 _LOW = (0.015, -0.035, 0)  # a foot lies low, and outward, in the box with its ankle
 # fmt: off
 _RULES = {  # growth of U and V, turns: DensePose's, read off its mesh in the T pose
-    1: _Rule(_TORSO, -_Z, -_Y, -_X, True, squeeze=_WIDE, shift=(0, 0, -0.02), reach=90),
-    2: _Rule(_TORSO, _Z, -_Y, -_X, True, squeeze=_WIDE, shift=(0, 0, -0.02), reach=90),
+    1: _Rule(_TORSO, -_Z, -_Y, -_X, True, squeeze=_WIDE, lean=0.03, shift=_BACK, reach=90),
+    2: _Rule(_TORSO, _Z, -_Y, -_X, True, squeeze=_WIDE, lean=0.03, shift=_BACK, reach=90),
     _LEFT_HAND: _Rule(_HAND, _Y, _X - _Z, _Z, False),
     5: _Rule(_FOOT, -_X, _Z - _Y, _Y, True, 20, reach=180, shift=_LOW, slope=-0.2),
     8: _Rule(("thigh_l",), -_Z, -_Y, _X, True, 5, shift=(-0.025, 0, 0)),
@@ -299,6 +301,7 @@ def _lay_around(corners: np.ndarray, names: list[int]) -> tuple[np.ndarray, np.n
         middle[0] = 0.0
     local = corners - middle - rules[0].shift
     local[..., 1] -= rules[0].slope * local[..., 2]
+    local[..., 2] -= rules[0].lean * local[..., 1]
     local *= rules[0].squeeze
     mean = local.mean(1)
     pick = np.argmin([np.abs(rule.angle(mean)) for rule in rules], axis=0)

@@ -45,7 +45,7 @@ class Context(nn.Module):
         norm = group_norm(self.width, dtype=self.dtype, name="norm")
         x = nn.relu(norm(fine + upsample_nearest(coarse)))
         for i in range(self.rounds):
-            x = WideningBlock(self.width, dtype=self.dtype, name=f"block{i}")(x)
+            x = nn.relu(WideningBlock(self.width, dtype=self.dtype, name=f"block{i}")(x))
             x = x + Attention(self.width, dtype=self.dtype, name=f"attention{i}")(x)
         start = nn.initializers.zeros  # a trained network goes on from where it was
         return conv1x1(self.width, start=start, dtype=self.dtype, name="project")(x)

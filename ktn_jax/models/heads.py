@@ -206,5 +206,5 @@ class Head(nn.Module):
         x = block(self.width, dtype=self.dtype, name="surface")(x)
         more = recomputed(WideningBlock, self.remat)
         for i in range(self.surface_blocks):
-            x = more(self.width, dtype=self.dtype, name=f"surface_block{i}")(x)
+            x = nn.relu(more(self.width, dtype=self.dtype, name=f"surface_block{i}")(x))
         return x

@@ -193,7 +193,8 @@ class WideningBlock(nn.Module):
     """Width to twice that by a 3x3, back by a 1x1, added to its input; at first nothing.
 
     Which chart a cell shows hangs on what it looks like and where it lies together, more
-    than one convolution can say. The paper has none: its charts see a cut-out box.
+    than one convolution can say. The paper has none: its charts see a cut-out box. The sum
+    is not rectified: a block after which every number is cut off at zero learns no more.
     """
 
     width: int
@@ -203,7 +204,7 @@ class WideningBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         wide = ConvNormRelu(2 * self.width, dtype=self.dtype, name="wide")(x)
         kernel = self.param("kernel", nn.initializers.zeros, (2 * self.width, self.width))
-        return nn.relu(x + matrix_product(wide, kernel.astype(self.dtype)))
+        return x + matrix_product(wide, kernel.astype(self.dtype))
 
 
 class Depthwise(nn.Module):

@@ -66,7 +66,8 @@ class WideSurface(nn.Module):
     def __call__(self, wide: Array, x: Array) -> Array:
         """wide: [B, h, w, width].   x: [B, 2h, 2w, *], what is known at stride 4."""
         known = conv1x1(self.width, bias=True, dtype=self.dtype, name="known")
-        wide = nn.relu(wide + known(space_to_depth(x)))
+        norm = group_norm(self.width, dtype=self.dtype, name="norm")
+        wide = nn.relu(norm(wide + known(space_to_depth(x))))
         for i in range(SURFACE_BLOCKS):
             wide = WideningBlock(self.width, dtype=self.dtype, name=f"block{i}")(wide)
         return wide
