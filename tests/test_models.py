@@ -20,7 +20,7 @@ from ktn_jax.models.heads import Head, Raise, ScaleConvs
 from ktn_jax.models.layers import ConvNormRelu, WideningBlock
 from ktn_jax.models.network import build_network, init_variables
 from ktn_jax.models.transfer import KnowledgeTransfer, kernel_rows, rows_kernel
-from ktn_jax.models.wide import WideMap
+from ktn_jax.models.wide import WideMap, WideSurface
 
 REFERENCE = "tests/reference/ktn_modules.npz"  # KTN v2's PyTorch modules, random weights
 
@@ -362,6 +362,28 @@ def test_a_wide_map_is_the_sum_of_all_backbones_levels_normalised():
     normal = (total - total.mean()) / np.sqrt(total.var() + 1e-5)  # one group of eight
     ours = module.apply({"params": params}, *levels)[0]
     np.testing.assert_allclose(ours, np.maximum(normal, 0), atol=1e-4)
+
+
+def test_a_wide_map_that_fell_far_below_zero_goes_on_learning():
+    rng = np.random.default_rng(0)
+    module = WideMap(8)
+    levels = [jnp.asarray(rng.normal(size=(1, n, n, 3)), jnp.float32) for n in (8, 4, 2)]
+    params = module.init(jax.random.key(0), levels)["params"]
+    params["block0"]["kernel"] = params["block0"]["kernel"] - 100
+
+    def total(params):
+        return jnp.square(module.apply({"params": params}, levels)).sum()
+
+    assert module.apply({"params": params}, levels).max() < 5  # most lies at -100
+    gradients = jax.grad(total)(params)["block0"]
+    assert all(np.abs(leaf).max() > 1 for leaf in jax.tree.leaves(gradients["wide"]))
+
+    surface = WideSurface(8)
+    wide = jnp.asarray(rng.normal(size=(1, 4, 4, 8)) - 1000, jnp.float32)
+    known = jnp.asarray(rng.normal(size=(1, 8, 8, 3)), jnp.float32)
+    variables = surface.init(jax.random.key(0), wide, known)
+    slope = jax.grad(lambda x: jnp.square(surface.apply(variables, x, known)).sum())(wide)
+    assert np.abs(slope).max() > 0.1
 
 
 def test_a_wide_map_needs_a_decoder_at_stride_4():
