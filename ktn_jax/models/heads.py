@@ -193,11 +193,10 @@ class Head(nn.Module):
         code = jnp.concatenate([place / PLACE_LIMIT, *waves], axis=-1).astype(self.dtype)
         if self.fine:
             code = space_to_depth(code)
-        code = nn.relu(
-            conv1x1(self.width, bias=True, dtype=self.dtype, name="place_code")(code)
-        )
-        mixed = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
-        x = x + mixed
+        code = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_code")(code)
+        # leaky: while votes are still noise a relu is soon shut, and stays so
+        code = nn.leaky_relu(code)
+        x = x + conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
         if wide is not None:
             look = recomputed(WideSurface, self.remat)
             wide = look(wide.shape[-1], dtype=self.dtype, name="wide")(wide, x)
