@@ -310,6 +310,18 @@ def test_surface_blocks_come_after_the_person_and_before_the_charts():
     assert differ == {"parts", "chart", "uv", "keypoints"}
 
 
+def test_a_place_that_fell_far_below_zero_goes_on_learning():
+    head = Head(8, 1, 1, 4, (), empty_graph(), False, False)
+    x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
+    params = head.init(jax.random.key(0), x)["params"]
+    params["place_code"]["bias"] = params["place_code"]["bias"] - 100
+
+    def total(params):
+        return jnp.square(head.apply({"params": params}, x).chart).sum()
+
+    assert np.abs(jax.grad(total)(params)["place_code"]["kernel"]).max() > 1e-5
+
+
 def test_a_wide_map_joins_person_and_surface_and_begins_as_nothing():
     """The same function as without it, until what it adds has learnt."""
     sizes = {"prior": "mobilenetv2_150"}
