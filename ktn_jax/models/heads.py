@@ -194,7 +194,7 @@ class Head(nn.Module):
         if self.fine:
             code = space_to_depth(code)
         code = conv1x1(self.width, bias=True, dtype=self.dtype, name="place_code")(code)
-        # leaky: while votes are still noise a relu is soon shut, and stays so
+        # leaky: every run shut some more of a relu, and what is shut learns no more
         code = nn.leaky_relu(code)
         x = x + conv1x1(self.width, bias=True, dtype=self.dtype, name="place_mix")(code)
         if wide is not None:
