@@ -22,10 +22,9 @@ from ktn_jax import export, predictor
 from ktn_jax.data.transforms import letterbox_example
 from ktn_jax.errors import UserError, one_line_errors
 from ktn_jax.geometry import Affine
+from ktn_jax.inputs import SUFFIXES
 from ktn_jax.models.network import KTN
 from ktn_jax.records import Example
-
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def count_still(
