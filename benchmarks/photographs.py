@@ -155,8 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gt", type=Path, default=EXAMPLES / "skier.json")
     parser.add_argument("--images", type=Path, default=EXAMPLES, help="their folder")
     parser.add_argument("--min-score", type=float, default=predictor.MIN_SCORE)
+    parser.add_argument("--canvas", type=int, help="pixels; default: the export's")
     flags = parser.parse_args(arguments)
-    model = predictor.load(flags.export, min_score=flags.min_score)
+    model = predictor.load(flags.export, min_score=flags.min_score, canvas=flags.canvas)
     coco = json.loads(flags.gt.read_text())
     photos, lines = [], []
     for entry in coco["images"]:
