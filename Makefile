@@ -6,8 +6,12 @@ BIN := .venv/bin
 
 .PHONY: demo test test-slow lint clean
 
+# XLA asks for its memory anew at every step on CPUs: what is freed is kept, in huge pages
+M = glibc.malloc
+KEEP_PAGES = $(M).hugetlb=1:$(M).mmap_threshold=4294967296:$(M).trim_threshold=8589934592
+
 demo: .venv/demo.stamp
-	$(BIN)/python -m ktn_jax.demo --out demo_out
+	GLIBC_TUNABLES=$(KEEP_PAGES) $(BIN)/python -m ktn_jax.demo --out demo_out
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest
