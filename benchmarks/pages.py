@@ -46,7 +46,10 @@ def train(command: Sequence[str], workdir: Path, environment: Mapping[str, str])
     )
     if done.returncode:
         raise UserError(f"{' '.join(full)}: {done.stdout.decode()[-500:]}")
-    return statistics.median(speeds(workdir))
+    stretches = speeds(workdir)
+    if not stretches:
+        raise UserError("a run logged but one stretch, which compiles; give more --steps")
+    return statistics.median(stretches)
 
 
 @one_line_errors

@@ -40,6 +40,13 @@ def test_a_run_that_fails_is_told(tmp_path, monkeypatch):
         pages.train([], tmp_path / "run", {})
 
 
+def test_a_run_too_short_is_told(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text(FAKE.replace("[1, 20, 22, 40]", "[1]"))
+    monkeypatch.setattr(pages, "TRAIN", tmp_path / "train.py")
+    with pytest.raises(UserError, match="more --steps"):
+        pages.train([], tmp_path / "run", {"GLIBC_TUNABLES": ""})
+
+
 def test_the_demo_runs_with_what_was_measured():
     makefile = Path(pages.__file__).parents[1] / "Makefile"
     said = subprocess.run(
