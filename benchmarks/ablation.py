@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,14 @@ def measure(out: Path, name: str, seed: int) -> dict[str, Any]:
     return json.loads(measured.read_text())
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str], environment: Mapping[str, str] | None = None) -> None:
     """Run a command of the project; what it says is shown only where it fails."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")

@@ -13,22 +13,18 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import ablation
 from ktn_jax.errors import UserError, one_line_errors
 
-TRAIN = Path(__file__).resolve().parents[1] / "train.py"
-SETTING = ":".join(
-    f"glibc.malloc.{name}={value}"
-    for name, value in (
-        ("hugetlb", 1),
-        ("mmap_threshold", 2**32),
-        ("trim_threshold", 2**33),
-    )
+SETTING = (  # the Makefile's
+    "glibc.malloc.hugetlb=1:"
+    "glibc.malloc.mmap_threshold=4294967296:"
+    "glibc.malloc.trim_threshold=8589934592"
 )
 
 
@@ -38,14 +34,9 @@ def speeds(workdir: Path) -> list[float]:
     return [json.loads(line)["images_per_second"] for line in lines[1:]]
 
 
-def train(command: Sequence[str], workdir: Path, environment: Mapping[str, str]) -> float:
-    """The median speed of one run. UserError with the end of what it said if it failed."""
-    full = [sys.executable, str(TRAIN), f"--workdir={workdir}", *command]
-    done = subprocess.run(
-        full, env=dict(environment), stderr=subprocess.STDOUT, stdout=subprocess.PIPE
-    )
-    if done.returncode:
-        raise UserError(f"{' '.join(full)}: {done.stdout.decode()[-500:]}")
+def train(command: list[str], workdir: Path, environment: Mapping[str, str]) -> float:
+    """The median speed of one run. UserError where it is too short to tell."""
+    ablation.run(["train.py", f"--workdir={workdir}", *command], environment)
     stretches = speeds(workdir)
     if not stretches:
         raise UserError("a run logged but one stretch, which compiles; give more --steps")
@@ -73,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seen: dict[str, list[float]] = {"": [], SETTING: []}
     with tempfile.TemporaryDirectory() as folder:
         cached = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
-        for number in range(2 * flags.rounds):
-            setting = SETTING if number % 2 else ""
+        for number, setting in enumerate([*seen] * flags.rounds):
             environment = cached | {"GLIBC_TUNABLES": setting}
             speed = train(command, Path(folder, str(number)), environment)
             seen[setting].append(speed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pages
+from benchmarks import ablation, pages
 from ktn_jax.errors import UserError
 
 FAKE = """
@@ -24,9 +24,10 @@ lines = (json.dumps({"images_per_second": s}) for s in speeds)
 def test_runs_take_turns_and_the_first_stretch_does_not_count(
     tmp_path, monkeypatch, capsys
 ):
-    (tmp_path / "train.py").write_text(FAKE)
-    monkeypatch.setattr(pages, "TRAIN", tmp_path / "train.py")
-    pages.main(["--root=nowhere", "--rounds=2", "--", "--config.seed=3"])
+    asked = "assert flags['config.seed'] == '3' and flags['config.data.root'] == 'where'\n"
+    (tmp_path / "train.py").write_text(FAKE + asked)
+    monkeypatch.setattr(ablation, "REPOSITORY", tmp_path)
+    pages.main(["--root=where", "--rounds=2", "--", "--config.seed=3"])
     *runs, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert [run["images_per_second"] for run in runs] == [22, 33, 22, 33]
     assert [bool(run["setting"]) for run in runs] == [False, True, False, True]
@@ -35,14 +36,14 @@ def test_runs_take_turns_and_the_first_stretch_does_not_count(
 
 def test_a_run_that_fails_is_told(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text("raise SystemExit('no such data set')")
-    monkeypatch.setattr(pages, "TRAIN", tmp_path / "train.py")
-    with pytest.raises(UserError, match="no such data set"):
+    monkeypatch.setattr(ablation, "REPOSITORY", tmp_path)
+    with pytest.raises(SystemExit, match="no such data set"):
         pages.train([], tmp_path / "run", {})
 
 
 def test_a_run_too_short_is_told(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text(FAKE.replace("[1, 20, 22, 40]", "[1]"))
-    monkeypatch.setattr(pages, "TRAIN", tmp_path / "train.py")
+    monkeypatch.setattr(ablation, "REPOSITORY", tmp_path)
     with pytest.raises(UserError, match="more --steps"):
         pages.train([], tmp_path / "run", {"GLIBC_TUNABLES": ""})
 
