@@ -79,7 +79,7 @@ def get_config() -> ConfigDict:
                 "train_split": "train",  # or several, joined by "+"
                 "eval_split": "minival",
                 "symmetry": "",  # UV_symmetry_transforms.mat for real data; "": our body's
-                "mix": (),  # ((root, split, share[, symmetry]), ...) to train on instead
+                "mix": (),  # ((root, split, share[, symmetry[, labels]]), ...) instead
                 "canvas": 512,  # training canvas, pixels, divisible by 32
                 "canvases": (),  # or several: each batch has one of them, e.g. (384, 512)
                 "eval_canvas": 512,  # evaluation canvas, pixels, divisible by 32

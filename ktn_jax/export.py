@@ -151,8 +151,8 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
             copy[room][field] = Path(copy[room][field]).name
     mix = copy["data"].get("mix", ())
     copy["data"]["mix"] = [
-        [Path(root).name, split, share, *(Path(table).name for table in symmetry)]
-        for root, split, share, *symmetry in mix
+        [Path(root).name, split, share, *(Path(value).name for value in more)]
+        for root, split, share, *more in mix
     ]
     return copy
 

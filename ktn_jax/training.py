@@ -192,19 +192,39 @@ def open_source(config: ConfigDict) -> tuple[Source, ...]:
     data = config.data
     mix = data.mix or ((data.root, data.train_split, 1.0, data.symmetry),)
     for entry in mix:
-        if not isinstance(entry, tuple | list) or len(entry) not in (3, 4):
-            raise UserError(f"data.mix: {entry!r} is not (root, split, share[, symmetry])")
+        if not isinstance(entry, tuple | list) or not 3 <= len(entry) <= 5:
+            raise UserError(
+                f"data.mix: {entry!r} is not (root, split, share[, symmetry[, labels]])"
+            )
+    if _needs_surface(config) and all(len(entry) == 5 for entry in mix):
+        raise UserError(
+            "data.mix: every entry names its labels, so none need have the surface points "
+            "that charts, U and V learn from; leave labels out of one that has them"
+        )
     return tuple(_open_one(config, *entry) for entry in mix)
 
 
+def _needs_surface(config: ConfigDict) -> bool:
+    """Whether any loss is of surface points."""
+    return any(config.loss[term] for term in losses.SURFACE_TERMS)
+
+
 def _open_one(
-    config: ConfigDict, root: str, split: str, share: float, symmetry: str = ""
+    config: ConfigDict,
+    root: str,
+    split: str,
+    share: float,
+    symmetry: str = "",
+    labels: str = "",
 ) -> Source:
-    """One data set. Arguments after config: an entry of config.data.mix."""
+    """One data set. Arguments after config: an entry of config.data.mix.
+
+    Labels that an entry names itself need no surface points: others of the mix have them.
+    """
     built = densepose_coco.build(
         root,
-        labels=config.data.labels,
-        needs_surface=any(config.loss[term] for term in losses.SURFACE_TERMS),
+        labels=labels or config.data.labels,
+        needs_surface=not labels and _needs_surface(config),
         progress=True,
     )
     records = densepose_coco.open_split(

@@ -168,6 +168,40 @@ def test_impossible_mixes_are_refused(mixed):
         batches_of((mixed[0], Source([])), number=1)
 
 
+def outlines_only(folder, numbers):
+    """A COCO directory whose people have outlines and no surface points."""
+    people = [person(n, n) for n in numbers]
+    for one in people:
+        for name in [name for name in one if name.startswith("dp_")]:
+            del one[name]
+    write_split(folder, "train", numbers, people)
+    annotations = folder / "annotations"
+    (annotations / "densepose_train2014.json").rename(
+        annotations / "person_keypoints_train2014.json"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of how a config is loaded
+def test_an_entry_of_the_mix_names_labels_without_a_surface(rendered, tmp_path):
+    outlines_only(tmp_path, (41, 42))
+    config, _, _ = train_script.parse(["--config=configs/tiny.py", "--workdir=w"])
+    outlines = (str(tmp_path), "train", 0.25, "", "person_keypoints")
+    config.data.mix = ((str(rendered), "train", 0.75), outlines)
+    batch = next(training.build_batches(config, training.open_source(config), 0))
+    without = np.isin(batch.image_id, (41, 42))
+    targets = batch.targets
+    assert without.sum() == 2
+    assert not targets.points_valid[without].any()
+    assert targets.points_valid[~without].any()
+    assert (targets.mask * targets.mask_valid)[without].any(axis=(1, 2)).all()
+    config.data.mix = (outlines,)
+    with pytest.raises(UserError, match="every entry names its labels"):
+        training.open_source(config)
+    config.data.mix = (("here", "train", 1.0, "", "faces"), ("there", "train", 1.0))
+    with pytest.raises(UserError, match=r"labels='faces' is not one of"):
+        training.open_source(config)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of how a config is loaded
 def test_the_config_names_the_mix_and_the_canvases(rendered, tmp_path):
     numbers = (31, 32)
