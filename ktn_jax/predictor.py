@@ -25,7 +25,7 @@ from ktn_jax.records import Example, Prediction
 from ktn_jax.structs import Instances
 
 SHORT_SIDE = 0.75  # of the oblong canvases, as a share of the long side
-MIN_SCORE = 0.05  # people below are left out, unless somebody says otherwise
+MIN_SCORE = 0.03  # people below are left out, unless somebody says otherwise
 
 Photograph = str | Path | np.ndarray | Image.Image
 
